@@ -1,0 +1,24 @@
+/* Croft's command line, parsed from one table (options.c), which docs/options.md is made from. */
+#ifndef BOOT_OPTIONS_H
+#define BOOT_OPTIONS_H
+
+#include "lib/types.h"
+
+struct options {
+    uint64_t dom0_mem, dom0_mem_min, dom0_mem_max; /* bytes; 0: default */
+    uint32_t dom0_max_vcpus;   /* 0: as many as CPUs */
+    uint32_t maxcpus;          /* 0: all */
+    bool noreboot;
+    int loglvl, guest_loglvl;  /* highest enum log_level that reaches the console */
+    char console[32];          /* "com1", "com2", "vga" (accepted), "none" */
+    struct { uint32_t baud; uint16_t port; uint8_t irq; } com[2]; /* baud 0: leave; port 0: legacy default */
+    bool x2apic, smap, smep, hpet_off, acpi_off, watchdog;
+    char reboot[16];           /* "acpi", "kbd", "triple", "" = try all in that order */
+    uint64_t mem;              /* use only RAM below this, 0: all */
+    uint32_t sched_allowance_us; /* BVT context-switch allowance */
+};
+extern struct options options;
+
+void options_parse(const char *cmdline); /* unknown: a warning that names it; malformed value: a warning and the default */
+
+#endif

@@ -1,0 +1,20 @@
+/* Features of the processor that Croft uses, found once on the boot CPU. */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include "lib/types.h"
+
+struct cpu_features {
+    bool smep, smap, fsgsbase, umip, gbpages, x2apic, tsc_deadline, rdtscp, xsave, invariant_tsc, mce, pge;
+    uint8_t paddr_bits;
+    uint32_t max_leaf, max_ext_leaf;
+    uint32_t family, model;
+    bool amd;
+};
+extern struct cpu_features cpu_features; /* constant after cpu_init */
+
+void cpu_init_boot(void);     /* boot CPU: features, descriptor tables, syscall MSRs, control registers */
+void cpu_init_secondary(void);
+unsigned cpu_count(void);     /* CPUs online */
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * Reading and writing the memory of the current vcpu's address space, at addresses that the guest gave.
+ * Addresses in Croft's hole are refused; a fault on the way ends the copy. All return how many bytes were NOT copied.
+ * Copy once, check the copy: never read guest memory twice.
+ */
+#ifndef DOMAIN_GUEST_ACCESS_H
+#define DOMAIN_GUEST_ACCESS_H
+
+#include "lib/util.h"
+#include "memory/layout.h"
+
+size_t copy_from_guest(void *to, const void *guest, size_t n) __must_check;
+size_t copy_to_guest(void *guest, const void *from, size_t n) __must_check;
+size_t clear_guest(void *guest, size_t n) __must_check;
+
+static inline bool guest_range_ok(const void *p, size_t n)
+{
+    unsigned long a = (unsigned long)p, e = a + n;
+
+    return e >= a && (e <= HOLE_START || a >= HOLE_END);
+}
+
+/* On the ABI's handles: element 'i', or a whole structure; nonzero means a fault (return -EFAULT). */
+#define copy_from_handle(to, handle, i, n) copy_from_guest(to, (handle).p + (i), sizeof(*(to)) * (n))
+#define copy_to_handle(handle, i, from, n) copy_to_guest((handle).p + (i), from, sizeof(*(from)) * (n))
+
+#endif

@@ -1,0 +1,26 @@
+/* The hypervisor's side of the public ABI: the one place that includes Xen's headers (Debian's libxen-dev). */
+#ifndef HYPERCALL_ABI_H
+#define HYPERCALL_ABI_H
+
+#include "lib/types.h"
+
+#define __XEN__ 1
+#include <xen/xen.h>
+#include <xen/callback.h>
+#include <xen/elfnote.h>
+#include <xen/event_channel.h>
+#include <xen/features.h>
+#include <xen/grant_table.h>
+#include <xen/memory.h>
+#include <xen/nmi.h>
+#include <xen/physdev.h>
+#include <xen/platform.h>
+#include <xen/sched.h>
+#include <xen/vcpu.h>
+#include <xen/version.h>
+#include <xen/xenoprof.h>
+#include <xen/arch-x86/cpuid.h>
+
+#include "lib/errno.h"
+
+#endif

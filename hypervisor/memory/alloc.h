@@ -1,0 +1,35 @@
+/*
+ * The page allocator: buddy lists of 2^order frames per NUMA node, and small objects on top of it.
+ * Frames given out are zeroed (freed frames are scrubbed on allocation, so no domain sees another's data).
+ * Locks: one per node, innermost but for the console. Not callable from interrupt handlers.
+ */
+#ifndef MEMORY_ALLOC_H
+#define MEMORY_ALLOC_H
+
+#include "lib/types.h"
+
+#define MAX_ORDER 18 /* 1 GiB */
+#define NODE_ANY 0xff
+#define MAX_NODES 16
+
+struct domain;
+
+void alloc_add_range(mfn_t start, uint64_t count, unsigned node); /* boot: gives frames to the allocator */
+mfn_t alloc_frames(unsigned order, unsigned node); /* zeroed, owner DOMID_CROFT, one reference; INVALID_MFN if none */
+void free_frames(mfn_t start, unsigned order);     /* what alloc_frames gave; not for domains' frames */
+void *alloc_pages(unsigned order);                 /* as alloc_frames, by direct-map address; null if none */
+void free_pages(void *p, unsigned order);
+/* A run of frames that belongs to d afterwards (d->tot_pages grows; each holds the "allocated" reference).
+ * INVALID_MFN if there is no memory or d->max_pages would be passed. */
+mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node);
+uint64_t alloc_free_count(void);  /* frames free now */
+uint64_t alloc_total_count(void); /* frames ever given to the allocator */
+uint64_t alloc_node_free(unsigned node);
+
+void *heap_alloc(size_t size); /* zeroed, 16-byte aligned, 64 from 64 bytes on; null if none. Any size. */
+void heap_free(void *p);       /* null is fine */
+#define new_object(type) ((type *)heap_alloc(sizeof(type)))
+
+void alloc_key_report(void);   /* debug key: free memory by node and order */
+
+#endif

@@ -1,0 +1,44 @@
+/* Croft's own page tables: the direct map, device registers, permissions of the image. */
+#ifndef MEMORY_MAP_H
+#define MEMORY_MAP_H
+
+#include "lib/util.h"
+#include "memory/layout.h"
+
+/* Page-table entry bits */
+#define PTE_PRESENT (1UL << 0)
+#define PTE_WRITE (1UL << 1)
+#define PTE_USER (1UL << 2)
+#define PTE_PWT (1UL << 3)
+#define PTE_PCD (1UL << 4)
+#define PTE_ACCESSED (1UL << 5)
+#define PTE_DIRTY (1UL << 6)
+#define PTE_PSE (1UL << 7)   /* in L2 and L3 */
+#define PTE_PAT (1UL << 7)   /* in L1 */
+#define PTE_GLOBAL (1UL << 8)
+#define PTE_NX (1UL << 63)
+#define PTE_ADDR 0x000ffffffffff000UL
+
+static inline mfn_t pte_mfn(uint64_t e) { return MFN((e & PTE_ADDR) >> PAGE_SHIFT); }
+
+/* RAM by its machine address; valid for all RAM frames once memory_init_direct_map has run. */
+static inline void *maddr_to_virt(maddr_t a) { return (void *)(DIRECT_MAP_START + a.n); }
+static inline void *mfn_to_virt(mfn_t m) { return maddr_to_virt(mfn_to_maddr(m)); }
+static inline maddr_t virt_to_maddr(const void *p) /* of a direct-map address */
+{
+    return MADDR((unsigned long)p - DIRECT_MAP_START);
+}
+static inline mfn_t virt_to_mfn(const void *p) { return maddr_to_mfn(virt_to_maddr(p)); }
+
+/* Maps 'size' bytes of device registers, uncached. Null when the window or memory is used up. Never unmapped. */
+void *ioremap(maddr_t start, size_t size);
+/* Maps memory that may lie outside RAM as E820 has it (ACPI tables), cached, read-only; same lifetime. */
+const void *map_firmware(maddr_t start, size_t size);
+
+#define MAP_LEAF_ANY 0
+/* Maps [va, va+size) to 'to' in Croft's own tables with these PTE flags; large pages where alignment allows. -ENOMEM. */
+int map_range(unsigned long va, maddr_t to, size_t size, uint64_t flags);
+
+extern uint64_t host_l4[512]; /* Croft's own root; slots 256-271 are copied into each guest's L4 */
+
+#endif

@@ -1,0 +1,13 @@
+/* The end of the machine's run. */
+#ifndef PLATFORM_POWER_H
+#define PLATFORM_POWER_H
+
+#include "lib/util.h"
+
+__noreturn void machine_halt(void);
+__noreturn void machine_reboot(void);   /* ACPI reset register, then keyboard controller, then triple fault */
+__noreturn void machine_power_off(uint32_t pm1a, uint32_t pm1b); /* values domain 0 gave to XENPF_enter_acpi_sleep: written to the PM1 control registers */
+/* Domain 0 is gone: reboots, or halts with noreboot, and says so. */
+__noreturn void machine_domain0_ended(int shutdown_reason);
+
+#endif
