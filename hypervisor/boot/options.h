@@ -1,4 +1,4 @@
-/* Croft's command line, parsed from one table (options.c), which docs/options.md is made from. */
+/* Croft's command line, parsed from one table (options.c), which docs/options.md is made from (tools/gen-options). */
 #ifndef BOOT_OPTIONS_H
 #define BOOT_OPTIONS_H
 
@@ -9,8 +9,8 @@ struct options {
     uint32_t dom0_max_vcpus;   /* 0: as many as CPUs */
     uint32_t maxcpus;          /* 0: all */
     bool noreboot;
-    int loglvl, guest_loglvl;  /* highest enum log_level that reaches the console */
-    char console[32];          /* "com1", "com2", "vga" (accepted), "none" */
+    int loglvl, guest_loglvl;  /* highest enum log_level that reaches the console; -1: none */
+    char console[32];          /* a list of "com1", "com2", "vga" (accepted), or "none" */
     struct { uint32_t baud; uint16_t port; uint8_t irq; } com[2]; /* baud 0: leave; port 0: legacy default */
     bool x2apic, smap, smep, hpet_off, acpi_off, watchdog;
     char reboot[16];           /* "acpi", "kbd", "triple", "" = try all in that order */
@@ -20,5 +20,10 @@ struct options {
 extern struct options options;
 
 void options_parse(const char *cmdline); /* unknown: a warning that names it; malformed value: a warning and the default */
+
+/* One line of the table, for the documentation. */
+struct option_text { const char *name, *values, *initial, *help; };
+/* The i-th option's text, or null after the last one. */
+const struct option_text *option_text(unsigned i);
 
 #endif

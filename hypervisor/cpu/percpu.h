@@ -8,6 +8,7 @@
 #define CPU_PERCPU_H
 
 #include "hypercall/abi.h"
+#include "lib/util.h"
 
 #define CPU_STACK_ORDER 3
 #define CPU_STACK_SIZE (PAGE_SIZE << CPU_STACK_ORDER)
@@ -15,8 +16,9 @@
 struct vcpu;
 
 struct percpu {
+    uint64_t stack_pad;              /* puts the end of guest_regs' hardware frame on a 16-byte boundary, as the processor aligns it */
     struct cpu_user_regs guest_regs; /* valid while a guest's vcpu is current */
-    struct vcpu *current;            /* never null after boot: the idle vcpu at least */
+    struct vcpu *current_vcpu;            /* never null after boot: the idle vcpu at least */
     uint32_t id;                     /* 0 .. NR_CPUS-1, dense */
     uint32_t apic_id;
     volatile uint32_t softirq_pending; /* bits of enum softirq; set by this CPU or, with an IPI, by others */
@@ -30,7 +32,7 @@ struct percpu {
     bool in_multicall;
     uint64_t restart_args[5];
     unsigned node;                   /* NUMA node */
-};
+} __aligned(16);
 
 #define PERCPU_OFFSET (CPU_STACK_SIZE - sizeof(struct percpu))
 
@@ -46,7 +48,7 @@ static inline struct percpu *this_cpu(void)
 }
 #endif
 
-#define current (this_cpu()->current)
+#define current (this_cpu()->current_vcpu)
 static inline unsigned cpu_id(void) { return this_cpu()->id; }
 static inline struct cpu_user_regs *guest_regs(void) { return &this_cpu()->guest_regs; }
 

@@ -24,7 +24,8 @@ struct vcpu {
     struct domain *domain;
     uint32_t id;
     uint32_t processor;          /* CPU whose run queue it belongs to */
-    struct vcpu_info *info;      /* Croft's address of it: in shared_info, or where the guest registered it */
+    struct vcpu_info *info;      /* Croft's address of it: in shared_info, or where the guest registered it; never null */
+    struct vcpu_info no_info;    /* stands in while a vcpu above XEN_LEGACY_MAX_VCPUS has none */
     mfn_t info_mfn;              /* frame held for it, or INVALID_MFN */
 
     /* Why it does not run; runnable when all are clear */
@@ -95,12 +96,15 @@ void domains_init(void);
 struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages); /* null: no memory or id in use */
 struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu);            /* null: no memory */
 struct domain *domain_get_by_id(domid_t id); /* takes a reference; null if there is none; DOMID_SELF is current's */
+struct domain *domain_owner_of_frame(domid_t id); /* without a reference: the caller holds a frame of it */
 bool domain_get(struct domain *d);
 void domain_put(struct domain *d);
 /* The guest broke its own world: first reason wins; its vcpus stop; for domain 0 the machine reboots or halts. Any context. */
 void domain_crash(struct domain *d, const char *fmt, ...) __printf(2, 3);
 void domain_shutdown(struct domain *d, int reason); /* SHUTDOWN_* */
 void domain_key_report(void);
+void domain0_registers_report(void);
+struct vcpu *idle_vcpu_create(unsigned cpu); /* null: no memory */
 
 static inline struct vcpu *domain_vcpu(const struct domain *d, unsigned id)
 {

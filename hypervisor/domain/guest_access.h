@@ -13,6 +13,9 @@ size_t copy_from_guest(void *to, const void *guest, size_t n) __must_check;
 size_t copy_to_guest(void *guest, const void *from, size_t n) __must_check;
 size_t clear_guest(void *guest, size_t n) __must_check;
 
+/* Instruction bytes at rip: returns how many could be read (fewer where the next page is not there). */
+unsigned guest_fetch(uint8_t *to, unsigned long rip, unsigned n);
+
 static inline bool guest_range_ok(const void *p, size_t n)
 {
     unsigned long a = (unsigned long)p, e = a + n;

@@ -20,6 +20,8 @@
 #include <xen/version.h>
 #include <xen/xenoprof.h>
 #include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/cpufeatureset.h>
+#include <xen/arch-x86/xen-mca.h>
 
 #include "lib/errno.h"
 

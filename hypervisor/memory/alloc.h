@@ -14,7 +14,8 @@
 
 struct domain;
 
-void alloc_add_range(mfn_t start, uint64_t count, unsigned node); /* boot: gives frames to the allocator */
+/* Boot: gives frames of one node to the allocator. Frames that are not Croft's RAM (no frame table, DOMID_IO) are left out. */
+void alloc_add_range(mfn_t start, uint64_t count, unsigned node);
 mfn_t alloc_frames(unsigned order, unsigned node); /* zeroed, owner DOMID_CROFT, one reference; INVALID_MFN if none */
 void free_frames(mfn_t start, unsigned order);     /* what alloc_frames gave; not for domains' frames */
 void *alloc_pages(unsigned order);                 /* as alloc_frames, by direct-map address; null if none */
@@ -22,6 +23,18 @@ void free_pages(void *p, unsigned order);
 /* A run of frames that belongs to d afterwards (d->tot_pages grows; each holds the "allocated" reference).
  * INVALID_MFN if there is no memory or d->max_pages would be passed. */
 mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node);
+/* The same, of memory whose addresses fit in so many bits (XENMEMF_address_bits; 0: any). */
+mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned address_bits);
+/* The same for domain 0's memory at boot: frames not used since Croft started are NOT zeroed (they hold nothing of
+ * another domain, and zeroing gigabytes takes longer than all the rest of the boot). */
+mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned node);
+/* The last reference to a domain's frame has gone (memory/frame.c): off the owner's page list, back to the allocator. */
+void alloc_free_domain_frame(mfn_t m, struct domain *owner);
+/* 'count' frames in a row, as alloc_frames; given back by free_frame_run. */
+mfn_t alloc_frame_run(uint64_t count, unsigned node);
+void free_frame_run(mfn_t start, uint64_t count);
+/* The same with all addresses of the run below 2^address_bits (devices that cannot reach further). */
+mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned address_bits);
 uint64_t alloc_free_count(void);  /* frames free now */
 uint64_t alloc_total_count(void); /* frames ever given to the allocator */
 uint64_t alloc_node_free(unsigned node);

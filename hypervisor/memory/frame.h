@@ -80,8 +80,13 @@ int frame_unshare(mfn_t m);
 
 /* Machine-to-physical table */
 #define M2P_INVALID (~0UL)
+#ifdef CROFT_HOST_TEST
+uint64_t m2p_read(mfn_t m);
+void m2p_write(mfn_t m, uint64_t gpfn);
+#else
 static inline uint64_t m2p_read(mfn_t m) { return ((volatile uint64_t *)M2P_RW_START)[m.n]; }
 static inline void m2p_write(mfn_t m, uint64_t gpfn) { ((volatile uint64_t *)M2P_RW_START)[m.n] = gpfn; }
+#endif
 
 /* Walks every frame and every table; logs each finding; returns how many there were. The machine should be quiet
  * (all other vcpus paused); used by the debug key 'a' and by tests. */

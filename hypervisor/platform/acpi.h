@@ -21,6 +21,7 @@ struct acpi_info {
     uint16_t pm_timer_port; bool pm_timer_32bit;
     uint16_t pm1a_control, pm1b_control;
     uint16_t sci; bool reset_supported; uint8_t reset_space; uint64_t reset_address; uint8_t reset_value;
+    uint8_t century; /* CMOS register of the century, or 0 */
     unsigned memory_node_count; struct acpi_memory_node memory_nodes[64];
     unsigned node_count; uint8_t distance[16][16];
 };

@@ -11,6 +11,13 @@ int mmu_set_initial_root(struct vcpu *v, mfn_t root);
 /* Gives back everything a vcpu holds: roots, GDT, LDT, held list. */
 void mmu_release_vcpu(struct vcpu *v);
 
+/* MOV to CR3 by the guest's kernel. Errors as mmuext_op. */
+int mmu_new_kernel_root(struct vcpu *v, mfn_t root);
+/* Roots of a vcpu that has none yet (VCPUOP_initialise); user may be frame 0: none. */
+int mmu_set_roots(struct vcpu *v, mfn_t kernel, mfn_t user);
+/* A guest's bitmap of vcpus as the set of CPUs that may hold their translations. -EFAULT. */
+long mmu_vcpus_to_cpus(const struct domain *d, const void *guest_bitmap, cpumask_t *out);
+
 /* Walks the current guest-kernel address space; returns the L1 entry of va (0 if there is none) and where it lies. */
 uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot);
 
@@ -34,6 +41,8 @@ void frame_put_segdesc(mfn_t m);
 /* Installs the vcpu's descriptor-window mappings: entries 0..15 GDT frames, 16..31 LDT frames. mfn INVALID_MFN clears. */
 void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m);
 void descriptor_load(struct vcpu *v); /* LGDT, LLDT for v on this CPU */
+/* MMUEXT_SET_LDT: pages are mapped on demand. -EINVAL */
+int descriptor_set_ldt(struct vcpu *v, unsigned long base, unsigned entries);
 /* #PF in the LDT window: maps the guest's LDT page on demand. True if it did. */
 bool descriptor_map_ldt_page(struct vcpu *v, unsigned offset);
 

@@ -8,6 +8,7 @@
 struct domain;
 struct vcpu;
 struct frame;
+struct held_page;
 
 #define PV_MAX_GDT_FRAMES FIRST_RESERVED_GDT_PAGE
 #define PV_IO_BITMAP_BYTES 8192
@@ -15,6 +16,8 @@ struct frame;
 struct pv_domain {
     unsigned long *io_ports;  /* bitmap of 65,536 ports the domain may use; null: none */
     bool io_memory;           /* may map every frame that is not RAM and not Croft's (domain 0) */
+    uint32_t pci_cf8;         /* what it wrote last to port 0xcf8 */
+    uint8_t cmos_index;       /* ... and to 0x70 */
 };
 
 struct pv_vcpu {
@@ -33,17 +36,19 @@ struct pv_vcpu {
     uint32_t gdt_entries;
     uint64_t ldt_base;        /* guest virtual */
     uint32_t ldt_entries;
+    uint32_t ldt_mapped;      /* pages of it in the window */
+    uint32_t descriptor_cpu;  /* CPU whose page is in the GDT window, plus one; 0: none yet */
     uint64_t fs_base, gs_base_kernel, gs_base_user; /* valid while the vcpu does not run */
     uint64_t dr[8];           /* debug registers: DR0-3, 6, 7 as the guest set them */
     uint8_t *guest_io_bitmap; /* guest virtual address of the user-mode I/O bitmap (physdev set_iobitmap) */
     uint32_t guest_io_bitmap_ports;
     bool nmi_pending, mce_pending;
     void *descriptor_window;  /* 2 x 64 KiB of virtual addresses: GDT, LDT */
-    struct frame *held;       /* see mmu_types.c */
-    uint32_t held_head;
+    struct held_page *kept, *doomed; /* typed references of unfinished MMU work: pv/mmu_types.c */
+    bool exit_work;           /* the exit path has something to look at besides events: NMI, #MC */
+    bool nmi_masked;          /* between an NMI's delivery and the iret hypercall */
     bool ts_set;              /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
     uint64_t tsc_aux;
-    uint8_t vm_assist_pad;
 };
 
 #endif

@@ -2,8 +2,14 @@
  * Borrowed Virtual Time (Duda and Cheriton, SOSP 1999). A vcpu has an actual virtual time A that advances by
  * run time / weight, and an effective one E = A - (warped ? warp : 0); the least E runs. A vcpu that wakes gets
  * A = max(A, scheduler virtual time), so sleeping earns nothing. A running vcpu is preempted only when another
- * is behind by more than the context-switch allowance.
- * Locks: each CPU's run queue has one (irq-safe); a vcpu's scheduling state is protected by the lock of v->processor's queue.
+ * is behind by more than the context-switch allowance. The arithmetic is in sched/bvt.c.
+ *
+ * Each CPU has a queue. A vcpu that can run is current on its CPU or in that CPU's queue. A waking vcpu
+ * goes to an idle CPU if there is one that its affinity allows; a CPU that runs out of work pulls from the others.
+ * A vcpu whose 'running' is set is, or still has its registers, on v->processor: no other CPU may take it.
+ *
+ * Locks: each CPU's run queue has one (irq-safe); a vcpu's scheduling state is protected by the lock of v->processor's
+ * queue. A second queue's lock is only ever tried for, never waited for, while one is held.
  */
 #ifndef SCHED_SCHED_H
 #define SCHED_SCHED_H
@@ -19,28 +25,41 @@ struct domain;
 struct sched_vcpu {
     int64_t avt, evt;       /* actual and effective virtual time, in ns at weight BVT_WEIGHT_DEFAULT */
     uint32_t weight;
+    uint32_t avt_remainder; /* of the last division, below weight */
     bool warped;
+    bool warp_enabled;
     int64_t warp;
+    ns_t warp_limit, unwarp_requirement; /* 0: none */
+    ns_t warp_used, unwarped_at;
     struct list queue;      /* in the run queue of v->processor, sorted by evt; empty if not queued */
-    bool running;           /* is or is about to be current on v->processor */
-    ns_t run_start;         /* when it was last switched in */
+    volatile bool running;  /* is, is about to be, or just was current on v->processor: its state is not all in memory */
+    bool yielding;          /* lets another run first, once */
+    ns_t run_start;         /* when it was last switched in or charged */
     cpumask_t hard_affinity;
+    struct timer poll_timer; /* SCHEDOP_poll's timeout */
     /* runstate accounting (ABI RUNSTATE_*) */
     int runstate;
     ns_t runstate_entry;
     uint64_t runstate_time[4];
 };
 
-void sched_init(void);                 /* run queues, idle vcpus of the boot CPU */
-void sched_init_vcpu(struct vcpu *v, unsigned cpu);
+void sched_init(void);                 /* run queues, the softirq; before the first vcpu */
+void sched_init_vcpu(struct vcpu *v, unsigned cpu); /* v is zeroed but for id, domain, is_idle, and 'down' if it is */
+/* Leaves the queue for good and stops the vcpu's timers. v runs nowhere (vcpu_sleep_sync) and cannot be woken. */
 void sched_remove_vcpu(struct vcpu *v);
-void sched_add_idle(struct vcpu *v);   /* the idle vcpu of cpu v->processor */
+void sched_remove_domain(struct domain *d); /* stops the watchdogs */
+void sched_add_idle(struct vcpu *v);   /* the idle vcpu of cpu v->processor; it is taken to run there */
 
 /* State changes; each looks after its own locking and may be called from interrupt handlers. */
 void vcpu_wake(struct vcpu *v);        /* runnable now: enters the queue; may preempt */
 void vcpu_sleep(struct vcpu *v);       /* no longer runnable (state was changed before): leaves the queue; if running, is asked to stop */
-void vcpu_sleep_sync(struct vcpu *v);  /* the same and waits until it runs nowhere. Not for current. */
+/* The same and waits until it runs nowhere. Not for current; interrupts enabled (no interrupt handlers here). */
+void vcpu_sleep_sync(struct vcpu *v);
+void vcpu_unblock(struct vcpu *v);     /* ends SCHEDOP_block and SCHEDOP_poll */
+void vcpu_kick(struct vcpu *v);        /* vcpu_unblock, and makes it look for events if it runs on another CPU */
 void vcpu_block(void);                 /* current sleeps until an event is pending (SCHEDOP_block): enables upcalls first */
+/* current sleeps until one of the ports is pending, an event is deliverable, or real time is 'timeout' (0: none). */
+void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout);
 void vcpu_yield(void);
 void vcpu_pause(struct vcpu *v);       /* counted; sync unless v is current */
 void vcpu_unpause(struct vcpu *v);
@@ -48,9 +67,21 @@ void domain_pause(struct domain *d);   /* all its vcpus; not for current's own d
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 
-void schedule(void);                   /* SOFTIRQ_SCHEDULE: picks and switches; does not return when it switches stacks' owner */
-/* Implemented in domain/switch.c: saves prev's state, loads next's, and leaves for next's guest or idle loop. */
+/* For the management calls. -EINVAL: no CPU that is online; weight out of range. */
+int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask);
+int vcpu_set_weight(struct vcpu *v, uint32_t weight);
+void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp);
+
+/* SOFTIRQ_SCHEDULE: picks and switches; does not return when it switches stacks' owner. Interrupts enabled on entry. */
+void schedule(void);
+/*
+ * Implemented in domain/switch.c: saves prev's state, loads next's, and leaves for next's guest or idle loop. Called with
+ * interrupts disabled and no lock held; prev != next; next->sched.running is set. It must call sched_switch_done(prev)
+ * once prev's registers are saved, and time_switch_in(next) at its end.
+ */
 void context_switch(struct vcpu *prev, struct vcpu *next);
+/* prev's state is in memory: another CPU may run it. Interrupts disabled. */
+void sched_switch_done(struct vcpu *prev);
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
 void sched_key_report(void);           /* debug key: run queues */
 

@@ -1,0 +1,515 @@
+/*
+ * Domain 0. The steps, in the order of the log lines they write:
+ *   unpack the kernel and read its notes; decide how much memory the domain gets; lay out its start (dom0_layout.c);
+ *   allocate the frames that the layout needs and fill them: kernel, initrd; give the modules' and the unpacked
+ *   kernel's memory back; allocate the rest; write the p2m and m2p; build the page tables; start_info; vcpus.
+ * The domain's frames are reached through the direct map. Nothing here runs twice, and nothing is undone: what cannot
+ * be done ends in boot_fail.
+ */
+#include "domain/dom0_build.h"
+
+#include "boot/boot.h"
+#include "boot/elf.h"
+#include "boot/options.h"
+#include "boot/payload.h"
+#include "cpu/cpu.h"
+#include "cpu/instr.h"
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "lib/printf.h"
+#include "lib/string.h"
+#include "memory/alloc.h"
+#include "memory/map.h"
+#include "platform/acpi.h"
+#include "pv/mmu.h"
+#include "pv/traps.h"
+
+#define PAGES_PER_MIB (1UL << (20 - PAGE_SHIFT))
+#define RESERVE_MAX (128 * PAGES_PER_MIB) /* kept free by default: for Croft, other domains, exchanges of memory */
+#define RESERVE_PART 16
+#define EXAMPLE "vmlinuz root=/dev/vda1 console=hvc0"
+#define MAX_RUNS 16384
+
+#define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED | PTE_DIRTY)
+
+/* A run of pseudo-physical frames whose machine frames follow each other as well */
+struct run { uint64_t pfn, mfn, count; };
+
+static struct builder {
+    struct domain *d;
+    const struct boot_module *kernel, *initrd; /* initrd: null if there is none */
+    struct payload payload;
+    struct elf_image elf;
+    struct elf_notes notes;
+    uint64_t v_offset;         /* virtual minus physical address in the ELF file */
+    uint64_t kernel_start, kernel_end; /* virtual */
+    uint64_t pages;            /* memory of the domain */
+    uint64_t allocated;        /* ... of which this many frames are there */
+    struct dom0_layout layout;
+    struct run *runs;
+    unsigned run_count;
+    uint64_t root_pfn, next_table, tables_end; /* pseudo-physical frames for page tables */
+} b __initdata;
+
+static void __init load_kernel(void)
+{
+    static const struct { unsigned note; const char *name; } necessary[] = {
+        {XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"}, {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"}, {XEN_ELFNOTE_ENTRY, "ENTRY"},
+        {XEN_ELFNOTE_HYPERCALL_PAGE, "HYPERCALL_PAGE"}};
+    struct elf_notes *n = &b.notes;
+    const char *error;
+
+    if (!payload_unpack(&b.payload, maddr_to_virt(b.kernel->start), b.kernel->size))
+        boot_fail("domain 0's kernel: %s\n", b.payload.error);
+    error = elf_parse(&b.elf, b.payload.data, b.payload.size);
+    if (!error)
+        error = elf_parse_notes(&b.elf, n);
+    if (error)
+        boot_fail("domain 0's kernel: %s\n", error);
+    log_info("domain 0: kernel of %lu KiB, %s, compression %s, %zu KiB unpacked\n", b.kernel->size >> 10,
+             b.payload.container, b.payload.compression, b.payload.size >> 10);
+    for (unsigned i = 0; i < ARRAY_SIZE(necessary); i++)
+        if (!elf_has_note(n, necessary[i].note))
+            boot_fail("domain 0's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
+                      "CONFIG_XEN_DOM0)\n", necessary[i].name);
+    if (strcmp(n->xen_version, "xen-3.0"))
+        boot_fail("domain 0's kernel: its Xen note XEN_VERSION is \"%s\", \"xen-3.0\" is needed\n", n->xen_version);
+    if (elf_has_note(n, XEN_ELFNOTE_SUPPORTED_FEATURES) && !(n->features >> XENFEAT_dom0 & 1))
+        boot_fail("domain 0's kernel: its Xen note SUPPORTED_FEATURES says that it cannot be domain 0 (Linux: CONFIG_XEN_DOM0)\n");
+    if (elf_has_note(n, XEN_ELFNOTE_HV_START_LOW) && n->hv_start_low > HOLE_START)
+        boot_fail("domain 0's kernel: its Xen note HV_START_LOW leaves no room for Croft at 0x%lx\n", HOLE_START);
+    log_info("domain 0: %s %s, entry 0x%lx, VIRT_BASE 0x%lx, hypercall page 0x%lx\n", n->guest_os[0] ? n->guest_os : "?",
+             n->guest_version, n->entry, n->virt_base, n->hypercall_page);
+
+    /* Segments lie where their physical addresses say: a virtual address may be no more than an offset (Linux's .data..percpu). */
+    b.v_offset = n->virt_base - n->paddr_offset;
+    b.kernel_start = ~0UL;
+    for (unsigned i = 0; i < b.elf.segment_count; i++) {
+        const struct elf_segment *s = &b.elf.segments[i];
+        uint64_t start = s->paddr + b.v_offset, end = start + s->memory_size;
+
+        if (s->paddr < n->paddr_offset || start < n->virt_base || end < start)
+            boot_fail("domain 0's kernel: a segment at 0x%lx does not lie behind VIRT_BASE\n", s->paddr);
+        b.kernel_start = min(b.kernel_start, start);
+        b.kernel_end = max(b.kernel_end, end);
+    }
+    if (n->entry < b.kernel_start || n->entry >= b.kernel_end)
+        boot_fail("domain 0's kernel: its Xen note ENTRY, 0x%lx, is not in the kernel\n", n->entry);
+    if (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start ||
+        n->hypercall_page >= b.kernel_end || b.kernel_end - n->hypercall_page < PAGE_SIZE)
+        boot_fail("domain 0's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n", n->hypercall_page);
+    if (!strcmp(n->guest_os, "netbsd") || elf_has_note(n, XEN_ELFNOTE_BSD_SYMTAB))
+        log_info("domain 0: the symbol table that its note BSD_SYMTAB asks for is not loaded\n");
+}
+
+/* Frames of the boot modules that the allocator gets once their contents were copied */
+static uint64_t __init module_frames(const struct boot_module *m, mfn_t *first)
+{
+    uint64_t start = ROUND_UP(m->start.n, PAGE_SIZE), end = ROUND_DOWN(m->start.n + m->size, PAGE_SIZE);
+
+    *first = MFN(start >> PAGE_SHIFT);
+    return end > start ? (end - start) >> PAGE_SHIFT : 0;
+}
+
+static const char *__init compute_layout(void)
+{
+    struct dom0_layout_request request = {
+        .v_start = b.notes.virt_base,
+        .kernel_end = b.kernel_end,
+        .initrd_size = b.initrd ? b.initrd->size : 0,
+        .initrd_unmapped = b.notes.mod_start_pfn,
+        .p2m_elsewhere = elf_has_note(&b.notes, XEN_ELFNOTE_INIT_P2M),
+        .p2m_address = b.notes.init_p2m,
+        .pages = b.pages,
+    };
+
+    return dom0_layout(&request, &b.layout);
+}
+
+static void __init decide_memory(void)
+{
+    mfn_t first;
+    uint64_t reclaimable = module_frames(b.kernel, &first) + (b.initrd ? module_frames(b.initrd, &first) : 0) +
+                           (b.payload.pages ? 1UL << b.payload.order : 0);
+    uint64_t available = alloc_free_count() + reclaimable;
+    uint64_t reserve = min(alloc_total_count() / RESERVE_PART, RESERVE_MAX);
+    const char *error;
+
+    if (options.dom0_mem)
+        b.pages = options.dom0_mem >> PAGE_SHIFT;
+    else
+        b.pages = available > reserve ? available - reserve : 0;
+    b.pages = max(b.pages, options.dom0_mem_min >> PAGE_SHIFT);
+    if (options.dom0_mem_max)
+        b.pages = min(b.pages, options.dom0_mem_max >> PAGE_SHIFT);
+    if (b.pages > available)
+        boot_fail("dom0_mem asks for %lu MiB, but only %lu MiB are free: give less\n", b.pages / PAGES_PER_MIB,
+                  available / PAGES_PER_MIB);
+    error = compute_layout();
+    if (error)
+        boot_fail("domain 0: %s\n", error);
+    if (b.layout.pages_needed > b.pages) {
+        uint64_t initrd = b.layout.initrd_pages;
+
+        if (b.layout.pages_needed - initrd <= b.pages)
+            boot_fail("the initrd of %lu MiB does not fit into domain 0's memory of %lu MiB: give at least dom0_mem=%luM\n",
+                      initrd / PAGES_PER_MIB, b.pages / PAGES_PER_MIB,
+                      DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
+        boot_fail("domain 0's memory of %lu MiB is too small for its kernel and initrd: give at least dom0_mem=%luM\n",
+                  b.pages / PAGES_PER_MIB, DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
+    }
+}
+
+static void __init create_domain(void)
+{
+    uint64_t limit = max(b.pages, options.dom0_mem_max >> PAGE_SHIFT);
+    unsigned vcpus = options.dom0_max_vcpus ? options.dom0_max_vcpus : cpu_count();
+
+    if (vcpus > MAX_VCPUS) {
+        log_warning("dom0_max_vcpus=%u: more than %u are not possible\n", vcpus, MAX_VCPUS);
+        vcpus = MAX_VCPUS;
+    }
+    b.d = domain_create(0, vcpus, limit);
+    if (!b.d)
+        boot_fail("not enough memory for domain 0\n");
+    b.d->is_privileged = b.d->is_hardware = true;
+    domain0 = b.d;
+    unsigned cpu = cpumask_next(0, &cpu_online);
+
+    for (unsigned i = 0; i < vcpus; i++) {
+        if (!vcpu_create(b.d, i, cpu))
+            boot_fail("not enough memory for %u vcpus of domain 0: give a lower dom0_max_vcpus\n", vcpus);
+        cpu = cpumask_next(cpu + 1, &cpu_online);
+        if (cpu >= NR_CPUS)
+            cpu = cpumask_next(0, &cpu_online);
+    }
+    log_info("domain 0: %u vcpus, %lu MiB of memory, at most %lu MiB\n", vcpus, b.pages / PAGES_PER_MIB,
+             limit / PAGES_PER_MIB);
+}
+
+/* Ports of domain 0: all but those that Croft drives itself or emulates. */
+static void __init give_ports(void)
+{
+    static const struct { uint16_t first, last; } croft[] = {
+        {0x20, 0x21}, {0xa0, 0xa1}, /* interrupt controllers */
+        {0x40, 0x43},               /* PIT: emulated */
+        {0x4d0, 0x4d1},             /* edge or level of the interrupt controllers */
+        {0xcf8, 0xcff},             /* PCI configuration: emulated */
+    };
+    static const struct { const char *name; uint16_t port; } com[] = {{"com1", 0x3f8}, {"com2", 0x2f8}};
+    unsigned long *ports = heap_alloc(PV_IO_BITMAP_BYTES);
+
+    if (!ports)
+        boot_fail("not enough memory for domain 0\n");
+    memset(ports, 0xff, PV_IO_BITMAP_BYTES);
+    for (unsigned i = 0; i < ARRAY_SIZE(croft); i++)
+        for (unsigned port = croft[i].first; port <= croft[i].last; port++)
+            clear_bit_nonatomic(port, ports);
+    for (unsigned i = 0; i < ARRAY_SIZE(com); i++) {
+        unsigned port = options.com[i].port ? options.com[i].port : com[i].port;
+
+        for (unsigned j = 0; j < 8 && strstr(options.console, com[i].name); j++)
+            clear_bit_nonatomic(port + j, ports);
+    }
+    b.d->pv.io_ports = ports;
+    b.d->pv.io_memory = true;
+}
+
+/* Allocates frames until the domain has 'target' of them, the largest pieces first. False: memory ran out. */
+static bool __init allocate_up_to(uint64_t target)
+{
+    unsigned order = MAX_ORDER;
+
+    while (b.allocated < target) {
+        struct run *last = b.run_count ? &b.runs[b.run_count - 1] : NULL;
+
+        order = min(order, ilog2(target - b.allocated));
+        mfn_t m = alloc_domain_frames(b.d, order, NODE_ANY);
+
+        if (mfn_eq(m, INVALID_MFN)) {
+            if (!order)
+                return false;
+            order--;
+            continue;
+        }
+        uint64_t count = 1UL << order;
+
+        if (last && last->mfn + last->count == m.n)
+            last->count += count;
+        else if (b.run_count == MAX_RUNS)
+            boot_fail("memory is in too many pieces to build domain 0\n");
+        else
+            b.runs[b.run_count++] = (struct run){b.allocated, m.n, count};
+        b.allocated += count;
+    }
+    return true;
+}
+
+/* The run with 'pfn' in it */
+static const struct run *__init find_run(uint64_t pfn)
+{
+    unsigned low = 0, high = b.run_count;
+
+    BUG_ON(pfn >= b.allocated);
+    while (high - low > 1) {
+        unsigned middle = (low + high) / 2;
+
+        if (b.runs[middle].pfn <= pfn)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &b.runs[low];
+}
+
+static mfn_t __init mfn_of_pfn(uint64_t pfn)
+{
+    const struct run *r = find_run(pfn);
+
+    return MFN(r->mfn + pfn - r->pfn);
+}
+
+static void *__init page_of_pfn(uint64_t pfn) { return mfn_to_virt(mfn_of_pfn(pfn)); }
+static uint64_t __init pfn_of_va(uint64_t va) { return (va - b.layout.v_start) >> PAGE_SHIFT; }
+
+/* Copies to pseudo-physical address 'to' of the domain. */
+static void __init copy_to_domain(uint64_t to, const void *from, uint64_t n)
+{
+    while (n) {
+        const struct run *r = find_run(to >> PAGE_SHIFT);
+        uint64_t in_run = to - (r->pfn << PAGE_SHIFT);
+        uint64_t part = min(n, (r->count << PAGE_SHIFT) - in_run);
+
+        memcpy((uint8_t *)mfn_to_virt(MFN(r->mfn)) + in_run, from, part);
+        from = (const uint8_t *)from + part;
+        to += part;
+        n -= part;
+    }
+}
+
+static void __init give_back_module(const struct boot_module *m)
+{
+    mfn_t first;
+    uint64_t count = module_frames(m, &first);
+
+    if (count)
+        alloc_add_range(first, count, acpi_node_of_maddr(m->start));
+}
+
+static void __init fill_memory(void)
+{
+    b.runs = heap_alloc(MAX_RUNS * sizeof(*b.runs));
+    if (!b.runs || !allocate_up_to(b.layout.pages_needed))
+        boot_fail("not enough free memory for domain 0's kernel and initrd: add memory to the machine\n");
+    for (unsigned i = 0; i < b.elf.segment_count; i++) {
+        const struct elf_segment *s = &b.elf.segments[i];
+
+        copy_to_domain(s->paddr + b.v_offset - b.layout.v_start, b.elf.data + s->offset, s->file_size);
+    }
+    payload_free(&b.payload);
+    log_info("domain 0: kernel at 0x%lx-0x%lx\n", b.kernel_start, b.kernel_end);
+    if (b.initrd) {
+        copy_to_domain(b.layout.initrd_pfn << PAGE_SHIFT, maddr_to_virt(b.initrd->start), b.initrd->size);
+        log_info("domain 0: initrd of %lu KiB at frame 0x%lx%s\n", b.initrd->size >> 10, b.layout.initrd_pfn,
+                 b.notes.mod_start_pfn ? ", not mapped" : "");
+        give_back_module(b.initrd);
+    }
+    give_back_module(b.kernel);
+    if (!allocate_up_to(b.pages)) {
+        if (options.dom0_mem || options.dom0_mem_min)
+            boot_fail("dom0_mem asks for %lu MiB, but only %lu MiB could be had: give less\n", b.pages / PAGES_PER_MIB,
+                      b.allocated / PAGES_PER_MIB);
+        b.pages = b.allocated; /* the list of frames stays a little longer than needed */
+    }
+}
+
+/* The list of machine frames, in the domain's memory, and its reverse in Croft's. */
+static void __init write_p2m(void)
+{
+    uint64_t *page = NULL, pfn = 0;
+
+    for (unsigned i = 0; i < b.run_count; i++) {
+        for (uint64_t j = 0; j < b.runs[i].count; j++, pfn++) {
+            unsigned slot = pfn % (PAGE_SIZE / sizeof(*page));
+
+            if (!slot)
+                page = page_of_pfn(b.layout.p2m_pfn + pfn * sizeof(*page) / PAGE_SIZE);
+            page[slot] = b.runs[i].mfn + j;
+            m2p_write(MFN(b.runs[i].mfn + j), pfn);
+        }
+    }
+    log_info("domain 0: %lu frames in %u runs, list at 0x%lx\n", pfn, b.run_count, b.layout.p2m_va);
+}
+
+static uint64_t *__init new_table(uint64_t *pfn)
+{
+    BUG_ON(b.next_table >= b.tables_end); /* dom0_layout counted them */
+    *pfn = b.next_table++;
+    return page_of_pfn(*pfn);
+}
+
+/* The L1 entry of 'va', with the tables on the way to it */
+static uint64_t *__init entry_of(uint64_t va)
+{
+    uint64_t *table = page_of_pfn(b.root_pfn), pfn;
+
+    for (unsigned shift = 39; shift > PAGE_SHIFT; shift -= 9) {
+        uint64_t *entry = &table[va >> shift & 511];
+
+        if (!*entry) {
+            table = new_table(&pfn);
+            *entry = mfn_to_maddr(mfn_of_pfn(pfn)).n | TABLE_FLAGS;
+        } else {
+            table = mfn_to_virt(pte_mfn(*entry));
+        }
+    }
+    return &table[va >> PAGE_SHIFT & 511];
+}
+
+static void __init map_run(uint64_t va, uint64_t pfn, uint64_t count)
+{
+    uint64_t *entry = NULL;
+
+    for (uint64_t i = 0; i < count; i++, va += PAGE_SIZE) {
+        entry = entry && va >> PAGE_SHIFT & 511 ? entry + 1 : entry_of(va);
+        *entry = mfn_to_maddr(mfn_of_pfn(pfn + i)).n | TABLE_FLAGS;
+    }
+}
+
+static void __init build_tables(void)
+{
+    const struct dom0_layout *l = &b.layout;
+
+    b.next_table = b.root_pfn = pfn_of_va(l->table_va);
+    b.tables_end = b.root_pfn + l->table_pages;
+    b.next_table++;
+    map_run(l->v_start, 0, l->region_pages);
+    for (uint64_t i = 0; i < l->table_pages; i++)
+        *entry_of(l->table_va + i * PAGE_SIZE) &= ~PTE_WRITE;
+    if (l->p2m_tables) {
+        b.next_table = l->p2m_pfn + l->p2m_pages;
+        b.tables_end = b.next_table + l->p2m_tables;
+        map_run(l->p2m_va, l->p2m_pfn, l->p2m_pages);
+    }
+    int error = mmu_set_initial_root(b.d->vcpus[0], mfn_of_pfn(b.root_pfn));
+
+    if (error)
+        panic("domain 0: its first page tables were refused (error %d)\n", -error);
+    log_info("domain 0: mapped 0x%lx-0x%lx, page tables at 0x%lx\n", l->v_start, l->v_end, l->table_va);
+}
+
+/* The kernel's command line: the module's, what follows "--" in Croft's, and where ACPI is if only UEFI knows. */
+static void __init write_command_line(char *to, size_t size)
+{
+    const char *given = b.kernel->cmdline, *extra = strstr(boot_info.cmdline, "-- ");
+    char rsdp[40] = "";
+    int n;
+
+    if (extra && extra != boot_info.cmdline && extra[-1] != ' ')
+        extra = NULL;
+    if (boot_info.efi_system_table.n && acpi_info.rsdp.n && !strstr(given, "acpi_rsdp="))
+        snprintf(rsdp, sizeof(rsdp), " acpi_rsdp=0x%lx", acpi_info.rsdp.n);
+    n = snprintf(to, size, "%s%s%s%s", given, extra ? " " : "", extra ? extra + 3 : "", rsdp);
+    if ((size_t)n >= size)
+        log_warning("domain 0: its command line of %d characters is cut to %zu\n", n, size - 1);
+    log_info("domain 0: command line: %s\n", to);
+}
+
+/* The screen as the loader left it, for the kernel's console driver; returns the size of the description. */
+static uint32_t __init write_console_info(struct dom0_vga_console_info *info)
+{
+    if (boot_info.framebuffer.present) {
+        info->video_type = boot_info.efi_system_table.n ? XEN_VGATYPE_EFI_LFB : XEN_VGATYPE_VESA_LFB;
+        info->u.vesa_lfb.width = (uint16_t)boot_info.framebuffer.width;
+        info->u.vesa_lfb.height = (uint16_t)boot_info.framebuffer.height;
+        info->u.vesa_lfb.bytes_per_line = (uint16_t)boot_info.framebuffer.pitch;
+        info->u.vesa_lfb.bits_per_pixel = boot_info.framebuffer.bpp;
+        info->u.vesa_lfb.lfb_base = (uint32_t)boot_info.framebuffer.address.n;
+        info->u.vesa_lfb.ext_lfb_base = (uint32_t)(boot_info.framebuffer.address.n >> 32);
+        info->u.vesa_lfb.lfb_size =
+            (uint32_t)DIV_ROUND_UP((uint64_t)boot_info.framebuffer.pitch * boot_info.framebuffer.height, 1UL << 16);
+        info->u.vesa_lfb.red_pos = boot_info.framebuffer.rgb[0];
+        info->u.vesa_lfb.red_size = boot_info.framebuffer.rgb[1];
+        info->u.vesa_lfb.green_pos = boot_info.framebuffer.rgb[2];
+        info->u.vesa_lfb.green_size = boot_info.framebuffer.rgb[3];
+        info->u.vesa_lfb.blue_pos = boot_info.framebuffer.rgb[4];
+        info->u.vesa_lfb.blue_size = boot_info.framebuffer.rgb[5];
+        return sizeof(*info);
+    }
+    if (boot_info.efi_system_table.n)
+        return 0;
+    info->video_type = XEN_VGATYPE_TEXT_MODE_3; /* what a BIOS leaves: 80 x 25 characters */
+    info->u.text_mode_3.font_height = 16;
+    info->u.text_mode_3.rows = 25;
+    info->u.text_mode_3.columns = 80;
+    info->u.text_mode_3.cursor_y = 24;
+    return sizeof(*info);
+}
+
+static void __init write_start_info(void)
+{
+    const struct dom0_layout *l = &b.layout;
+    struct start_info *si = page_of_pfn(pfn_of_va(l->start_info_va));
+    const uint32_t info_offset = ROUND_UP((uint32_t)sizeof(*si), 8U);
+
+    _Static_assert(sizeof(struct start_info) + sizeof(struct dom0_vga_console_info) + 8 <= PAGE_SIZE, "share a page");
+    strlcpy(si->magic, "xen-3.0-x86_64", sizeof(si->magic));
+    si->nr_pages = b.pages;
+    si->shared_info = virt_to_maddr(b.d->shared_info).n;
+    si->flags = SIF_PRIVILEGED | SIF_INITDOMAIN;
+    si->pt_base = l->table_va;
+    si->nr_pt_frames = l->table_pages;
+    si->mfn_list = l->p2m_va;
+    if (b.initrd) {
+        si->mod_len = b.initrd->size;
+        si->mod_start = b.notes.mod_start_pfn ? l->initrd_pfn : l->v_start + (l->initrd_pfn << PAGE_SHIFT);
+        si->flags |= b.notes.mod_start_pfn ? SIF_MOD_START_PFN : 0;
+    }
+    if (l->p2m_tables) {
+        si->first_p2m_pfn = l->p2m_pfn;
+        si->nr_p2m_frames = l->p2m_pages + l->p2m_tables;
+    }
+    write_command_line((char *)si->cmd_line, sizeof(si->cmd_line));
+    si->console.dom0.info_size = write_console_info((void *)((uint8_t *)si + info_offset));
+    si->console.dom0.info_off = si->console.dom0.info_size ? info_offset : 0;
+}
+
+/* How the ABI starts a vcpu: "Start-of-day" in <xen/xen.h> names RSI; flat segments; upcalls masked. */
+static void __init start_vcpu(void)
+{
+    struct vcpu *v = b.d->vcpus[0];
+
+    v->regs.rip = b.notes.entry;
+    v->regs.rsp = b.layout.stack_va + PAGE_SIZE;
+    v->regs.rsi = b.layout.start_info_va;
+    v->regs.rflags = EFLAGS_IF | EFLAGS_MBS;
+    v->regs.cs = FLAT_KERNEL_CS;
+    v->regs.ss = FLAT_KERNEL_SS;
+    v->pv.kernel_sp = v->regs.rsp;
+    v->pv.kernel_ss = FLAT_KERNEL_SS;
+    v->pv.kernel_mode = true;
+    v->info->evtchn_upcall_mask = 1;
+    v->initialised = true;
+    v->down = false;
+}
+
+void __init dom0_build(void)
+{
+    if (!boot_info.module_count)
+        boot_fail("no domain 0 kernel: give one as the first module, for example QEMU's -initrd \"" EXAMPLE
+                  ",initrd.img\" or GRUB's module2 /" EXAMPLE "\n");
+    b.kernel = &boot_info.modules[0];
+    b.initrd = boot_info.module_count > 1 && boot_info.modules[1].size ? &boot_info.modules[1] : NULL;
+    load_kernel();
+    decide_memory();
+    create_domain();
+    give_ports();
+    fill_memory();
+    write_p2m();
+    pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.notes.hypercall_page)));
+    build_tables();
+    write_start_info();
+    start_vcpu();
+    heap_free(b.runs);
+    log_info("domain 0: %lu MiB of memory stay free\n", alloc_free_count() / PAGES_PER_MIB);
+}

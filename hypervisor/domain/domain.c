@@ -1,0 +1,274 @@
+/* Domains: creation, look-up, crash and shutdown, the end. */
+#include "cpu/fpu.h"
+#include "domain/domain.h"
+#include "hypercall/grant_table.h"
+#include "lib/log.h"
+#include "lib/printf.h"
+#include "lib/string.h"
+#include "memory/alloc.h"
+#include "platform/console.h"
+#include "platform/irq.h"
+#include "platform/power.h"
+#include "pv/mmu.h"
+#include "sched/time.h"
+
+struct domain *domain0, *idle_domain;
+struct list domain_list;
+spinlock_t domain_list_lock = SPINLOCK_INIT;
+
+/* Domains by id, two levels: look-ups do not grow with the number of domains. Written under domain_list_lock. */
+#define IDS_PER_PAGE 512
+static struct domain **domain_ids[DIV_ROUND_UP(DOMID_FIRST_RESERVED, IDS_PER_PAGE)];
+
+void domains_init(void)
+{
+    list_init(&domain_list);
+    idle_domain = new_object(struct domain);
+    ASSERT(idle_domain);
+    idle_domain->id = DOMID_IDLE_VCPUS;
+    strlcpy(idle_domain->name, "idle", sizeof(idle_domain->name));
+    current = idle_vcpu_create(0);
+    ASSERT(current);
+    key_register('q', "domains and their vcpus", domain_key_report);
+}
+
+static struct domain *find(domid_t id)
+{
+    struct domain **page;
+
+    if (id >= DOMID_FIRST_RESERVED)
+        return NULL;
+    page = READ_ONCE(domain_ids[id / IDS_PER_PAGE]);
+    return page ? READ_ONCE(page[id % IDS_PER_PAGE]) : NULL;
+}
+
+struct domain *domain_owner_of_frame(domid_t id)
+{
+    return find(id);
+}
+
+bool domain_get(struct domain *d)
+{
+    int refs = READ_ONCE(d->refs);
+
+    do {
+        if (!refs)
+            return false;
+    } while (!__atomic_compare_exchange_n(&d->refs, &refs, refs + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    return true;
+}
+
+void domain_put(struct domain *d)
+{
+    /* Domains are not taken down yet (domctl destroydomain): the list's reference stays for ever. */
+    ASSERT(__atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL) > 0);
+}
+
+struct domain *domain_get_by_id(domid_t id)
+{
+    struct domain *d;
+
+    if (id == DOMID_SELF) {
+        d = current->domain;
+        return domain_get(d) ? d : NULL;
+    }
+    spin_lock(&domain_list_lock);
+    d = find(id);
+    if (d && !domain_get(d))
+        d = NULL;
+    spin_unlock(&domain_list_lock);
+    return d;
+}
+
+static bool enter_list(struct domain *d)
+{
+    struct domain ***page = &domain_ids[d->id / IDS_PER_PAGE];
+    struct domain **fresh = NULL, *other;
+    bool ok = false;
+
+    if (!*page)
+        fresh = alloc_pages(0);
+    spin_lock(&domain_list_lock);
+    if (!*page) {
+        *page = fresh;
+        fresh = NULL;
+    }
+    if (*page && !(*page)[d->id % IDS_PER_PAGE]) {
+        (*page)[d->id % IDS_PER_PAGE] = d;
+        list_for_each (other, &domain_list, list)
+            if (other->id > d->id)
+                break;
+        list_add_tail(&other->list, &d->list);
+        ok = true;
+    }
+    spin_unlock(&domain_list_lock);
+    if (fresh)
+        free_pages(fresh, 0);
+    return ok;
+}
+
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages)
+{
+    struct domain *d = new_object(struct domain);
+
+    if (!d)
+        return NULL;
+    d->id = id;
+    snprintf(d->name, sizeof(d->name), "d%u", id);
+    d->refs = 1;
+    d->vcpu_count = min(max_vcpus, (unsigned)MAX_VCPUS);
+    d->max_pages = max_pages;
+    d->node = NODE_ANY;
+    d->shared_info = alloc_pages(0);
+    if (!d->shared_info)
+        goto no_memory;
+    frame_share(virt_to_mfn(d->shared_info), d, true);
+    if (event_init_domain(d) || irq_init_domain(d))
+        goto no_memory;
+    if (!enter_list(d)) {
+        event_destroy_domain(d);
+        irq_destroy_domain(d);
+        goto no_memory;
+    }
+    time_update_wallclock(d);
+    return d;
+
+no_memory:
+    if (d->shared_info) {
+        frame_unshare(virt_to_mfn(d->shared_info));
+        free_pages(d->shared_info, 0);
+    }
+    heap_free(d);
+    return NULL;
+}
+
+struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
+{
+    struct vcpu *v;
+
+    if (id >= d->vcpu_count || d->vcpus[id])
+        return NULL;
+    v = new_object(struct vcpu);
+    if (!v)
+        return NULL;
+    v->domain = d;
+    v->id = id;
+    v->info_mfn = INVALID_MFN;
+    v->info = id < XEN_LEGACY_MAX_VCPUS ? &d->shared_info->vcpu_info[id] : &v->no_info;
+    v->info->evtchn_upcall_mask = 1;
+    v->down = true;
+    v->pv.cr0_guest = 0x80050033UL;
+    v->pv.dr[6] = 0xffff0ff0UL;
+    v->pv.dr[7] = 0x400;
+    v->pv.descriptor_window = descriptor_window_alloc();
+    if (!v->pv.descriptor_window || fpu_alloc(v)) {
+        if (v->pv.descriptor_window)
+            descriptor_window_free(v->pv.descriptor_window);
+        heap_free(v);
+        return NULL;
+    }
+    event_init_vcpu(v);
+    sched_init_vcpu(v, cpu);
+    time_update_vcpu(v);
+    d->vcpus[id] = v;
+    return v;
+}
+
+struct vcpu *idle_vcpu_create(unsigned cpu)
+{
+    struct vcpu *v = new_object(struct vcpu);
+
+    if (!v)
+        return NULL;
+    v->domain = idle_domain;
+    v->id = cpu;
+    v->processor = cpu;
+    v->is_idle = true;
+    v->info = &v->no_info;
+    v->info->evtchn_upcall_mask = 1;
+    v->pv.kernel_mode = true;
+    return v;
+}
+
+static const char *shutdown_name(int reason)
+{
+    static const char *const names[] = {"power off", "reboot", "suspend", "crash", "watchdog", "soft reset"};
+
+    return (unsigned)reason < ARRAY_SIZE(names) ? names[reason] : "unknown reason";
+}
+
+void domain_shutdown(struct domain *d, int reason)
+{
+    if (d->is_hardware) {
+        log_info("domain 0 shut down: %s\n", shutdown_name(reason));
+        machine_domain0_ended(reason);
+    }
+    spin_lock(&d->lock);
+    if (!d->shut_down) {
+        d->shutdown_reason = reason;
+        d->shut_down = true;
+        domain_pause_nosync(d);
+    }
+    spin_unlock(&d->lock);
+    log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
+}
+
+static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
+{
+    log_info("%sv%u rip %04x:%016lx rsp %04x:%016lx rflags %08lx %s mode\n", v->domain->name, v->id, r->cs, (unsigned long)r->rip, r->ss,
+             (unsigned long)r->rsp, (unsigned long)r->rflags, v->pv.kernel_mode ? "kernel" : "user");
+    log_info("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", (unsigned long)r->rax, (unsigned long)r->rbx, (unsigned long)r->rcx,
+             (unsigned long)r->rdx);
+    log_info("  rsi %016lx rdi %016lx rbp %016lx r8  %016lx\n", (unsigned long)r->rsi, (unsigned long)r->rdi, (unsigned long)r->rbp,
+             (unsigned long)r->r8);
+    log_info("  r9  %016lx r10 %016lx r11 %016lx r12 %016lx\n", (unsigned long)r->r9, (unsigned long)r->r10, (unsigned long)r->r11,
+             (unsigned long)r->r12);
+    log_info("  r13 %016lx r14 %016lx r15 %016lx cr2 %016lx cr3 %016lx\n", (unsigned long)r->r13, (unsigned long)r->r14,
+             (unsigned long)r->r15, (unsigned long)v->pv.cr2, (unsigned long)v->pv.kernel_cr3);
+}
+
+void domain_crash(struct domain *d, const char *fmt, ...)
+{
+    static char reasons[128];
+    char text[256];
+    va_list ap;
+
+    if (__atomic_exchange_n(&d->crashed, true, __ATOMIC_ACQ_REL))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_error("%s crashed: %s", d->name, text);
+    strlcpy(reasons, text, sizeof(reasons));
+    d->crash_reason = reasons;
+    if (current->domain == d)
+        report_vcpu(current, guest_regs());
+    domain_shutdown(d, SHUTDOWN_crash);
+}
+
+void domain_key_report(void)
+{
+    struct domain *d;
+    struct vcpu *v;
+
+    list_for_each (d, &domain_list, list) {
+        log_info("%s: %lu of %lu pages, %u vcpus%s%s%s\n", d->name, d->tot_pages, d->max_pages, d->vcpu_count,
+                 d->is_privileged ? ", privileged" : "", d->crashed ? ", crashed" : "", d->pause_count ? ", paused" : "");
+        for_each_vcpu (d, v)
+            if (v->initialised)
+                log_info("  v%u on CPU %u: %s%s%s pending %u masked %u, rip 0x%lx\n", v->id, v->processor, v->sched.running ? "running" : "",
+                         v->blocked ? "blocked" : "", v->down ? "down" : "", v->info->evtchn_upcall_pending,
+                         v->info->evtchn_upcall_mask, (unsigned long)(v == current ? guest_regs()->rip : v->regs.rip));
+    }
+}
+
+void domain0_registers_report(void)
+{
+    struct vcpu *v;
+
+    if (!domain0)
+        return;
+    for_each_vcpu (domain0, v)
+        if (v->initialised)
+            report_vcpu(v, v == current ? guest_regs() : &v->regs);
+}

@@ -1,0 +1,158 @@
+/* The hypercall table, continuations, multicall. */
+#include "cpu/cpumask.h"
+#include "domain/domain.h"
+#include "domain/guest_access.h"
+#include "hypercall/table.h"
+#include "lib/log.h"
+#include "platform/console.h"
+#include "pv/mode_entry.h"
+
+/* Placeholder result of a continued call inside a multicall: never reaches a guest. */
+#define RESTARTED 0x5245535452L
+
+#define CALL(n) [__HYPERVISOR_##n] = {hypercall_##n, #n, false, 0}
+#define PRIVILEGED(n) [__HYPERVISOR_##n] = {hypercall_##n, #n, true, 0}
+
+const struct hypercall hypercall_table[HYPERCALL_COUNT] = {
+    CALL(set_trap_table),
+    CALL(mmu_update),
+    CALL(set_gdt),
+    CALL(stack_switch),
+    CALL(set_callbacks),
+    CALL(fpu_taskswitch),
+    CALL(sched_op_compat),
+    PRIVILEGED(platform_op),
+    CALL(set_debugreg),
+    CALL(get_debugreg),
+    CALL(update_descriptor),
+    CALL(memory_op),
+    CALL(multicall),
+    CALL(update_va_mapping),
+    CALL(set_timer_op),
+    CALL(event_channel_op_compat),
+    CALL(xen_version),
+    CALL(console_io),
+    CALL(physdev_op_compat),
+    CALL(grant_table_op),
+    CALL(vm_assist),
+    CALL(update_va_mapping_otherdomain),
+    CALL(iret),
+    CALL(vcpu_op),
+    CALL(set_segment_base),
+    CALL(mmuext_op),
+    CALL(nmi_op),
+    CALL(sched_op),
+    CALL(callback_op),
+    CALL(event_channel_op),
+    CALL(physdev_op),
+    CALL(xenpmu_op),
+    [__HYPERVISOR_mca] = {hypercall_mca, "mca", true, 0},
+};
+
+static uint64_t counters[HYPERCALL_COUNT]; /* calls that came by multicall or were restarted; direct ones are in the vcpus */
+
+/* From the entry code: the call is not in the table, or not for this domain. */
+long hypercall_refused(uint64_t nr);
+long hypercall_refused(uint64_t nr)
+{
+    if (nr < HYPERCALL_COUNT && hypercall_table[nr].handler)
+        return refuse(-EPERM, "hypercall %s needs privilege\n", hypercall_table[nr].name);
+    return refuse(-ENOSYS, "hypercall %lu: Croft does not have it\n", nr);
+}
+
+/* The entry code takes iret itself; this one is reached only from a multicall, where it makes no sense. */
+long hypercall_iret(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    return -EINVAL;
+}
+
+bool hypercall_preempt_check(void)
+{
+    const struct percpu *pc = this_cpu();
+    const struct vcpu_info *info = pc->current_vcpu->info;
+
+    return pc->softirq_pending || (info->evtchn_upcall_pending && !info->evtchn_upcall_mask);
+}
+
+long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    struct percpu *pc = this_cpu();
+
+    pc->restart_args[0] = a1;
+    pc->restart_args[1] = a2;
+    pc->restart_args[2] = a3;
+    pc->restart_args[3] = a4;
+    pc->restart_args[4] = a5;
+    pc->hypercall_restart = true;
+    return RESTARTED;
+}
+
+/* From the entry code: the call shall be made again. SYSCALL is two bytes; rax still holds the number. */
+void hypercall_restart(struct cpu_user_regs *regs);
+void hypercall_restart(struct cpu_user_regs *regs)
+{
+    struct percpu *pc = this_cpu();
+
+    pc->hypercall_restart = false;
+    regs->rip -= 2;
+    regs->rdi = pc->restart_args[0];
+    regs->rsi = pc->restart_args[1];
+    regs->rdx = pc->restart_args[2];
+    regs->r10 = pc->restart_args[3];
+    regs->r8 = pc->restart_args[4];
+}
+
+long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    struct percpu *pc = this_cpu();
+    struct multicall_entry *list = (struct multicall_entry *)a_list, e;
+    uint32_t count = (uint32_t)a_count;
+
+    if (pc->in_multicall)
+        return refuse(-EINVAL, "multicall within a multicall\n");
+    if (!guest_range_ok(list, count * sizeof(e)))
+        return -EFAULT;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hypercall *h;
+        long result;
+
+        if (i && hypercall_preempt_check())
+            return hypercall_continue((uint64_t)(list + i), count - i, 0, 0, 0);
+        if (copy_from_guest(&e, list + i, sizeof(e)))
+            return -EFAULT;
+        pc->in_multicall = true;
+        if (likely(e.op < HYPERCALL_COUNT && (h = &hypercall_table[e.op])->handler &&
+                   (!h->privileged || current->domain->is_privileged))) {
+            counters[e.op]++;
+            result = h->handler(e.args[0], e.args[1], e.args[2], e.args[3], e.args[4]);
+        } else {
+            result = hypercall_refused(e.op);
+        }
+        pc->in_multicall = false;
+        if (pc->hypercall_restart) {
+            /* The element goes on with its new arguments when the multicall is made again. */
+            for (unsigned j = 0; j < 5; j++)
+                e.args[j] = pc->restart_args[j];
+            pc->hypercall_restart = false;
+            if (copy_to_guest(list + i, &e, sizeof(e)))
+                return -EFAULT;
+            return hypercall_continue((uint64_t)(list + i), count - i, 0, 0, 0);
+        }
+        if (copy_to_guest(&list[i].result, &result, sizeof(result)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+void hypercall_key_report(void)
+{
+    struct domain *d;
+    struct vcpu *v;
+
+    list_for_each (d, &domain_list, list)
+        for_each_vcpu (d, v)
+            log_info("%sv%u: %lu hypercalls, %lu exceptions\n", d->name, v->id, v->stats_hypercalls, v->stats_exceptions);
+    for (unsigned i = 0; i < HYPERCALL_COUNT; i++)
+        if (counters[i])
+            log_info("multicall elements: %s %lu\n", hypercall_table[i].name ? hypercall_table[i].name : "unknown", counters[i]);
+}

@@ -1,0 +1,22 @@
+/* What the files of the memory_op family share. */
+#ifndef HYPERCALL_MEMORY_H
+#define HYPERCALL_MEMORY_H
+
+#include "domain/domain.h"
+
+/* A continued call carries the number of finished extents above the six bits of the command (ABI). */
+#define MEMORY_CMD_BITS 6
+#define MEMORY_CMD_MASK ((1UL << MEMORY_CMD_BITS) - 1)
+/* Largest extent: zeroing 2 MiB is about what may be done between two looks at the clock. Callers try smaller ones then. */
+#define MEMORY_MAX_ORDER 9
+
+/* The domain that a call names, with a reference; unprivileged callers may name only themselves. -EPERM, -ESRCH. */
+int memory_target(domid_t id, struct domain **d);
+/* Frames for d under a request's XENMEMF_* flags. INVALID_MFN if there are none. */
+mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags);
+/* d gives up a frame of its own, which nobody can make another's meanwhile. False if it had done so before. */
+bool memory_release(mfn_t m, struct domain *d);
+
+long memory_exchange(void *guest); /* XENMEM_exchange; continues with the same arguments */
+
+#endif

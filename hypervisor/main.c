@@ -1,0 +1,51 @@
+/* Croft from its first C line to its first guest: the table of contents. */
+#include "boot/boot.h"
+#include "boot/options.h"
+#include "cpu/cpu.h"
+#include "cpu/instr.h"
+#include "cpu/smp.h"
+#include "cpu/softirq.h"
+#include "domain/dom0_build.h"
+#include "domain/domain.h"
+#include "domain/switch.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "main.h"
+#include "memory/alloc.h"
+#include "memory/boot_memory.h"
+#include "platform/acpi.h"
+#include "platform/apic.h"
+#include "platform/console.h"
+#include "platform/irq.h"
+#include "platform/pci.h"
+#include "sched/time.h"
+
+void main(uint32_t magic, uint32_t info)
+{
+    boot_parse(magic, info);
+    options_parse(boot_info.cmdline);
+    console_init_early();
+    log_info("Croft " CROFT_VERSION ", started by %s (%s), options: %s\n", boot_info.loader, boot_info.protocol, boot_info.cmdline);
+    cpu_init_boot();
+    memory_init_early();
+    acpi_init();
+    memory_init_late();
+    apic_init_boot();
+    apic_init_cpu();
+    domains_init();
+    sched_init();
+    sched_add_idle(current);
+    pci_init();
+    irq_init();
+    time_init();
+    timers_init_cpu();
+    sti();
+    console_init_irq();
+    smp_start_all();
+    memory_protect_image();
+    memory_drop_identity();
+    dom0_build();
+    log_info("domain 0 starts; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n", alloc_free_count() >> 8);
+    vcpu_wake(domain0->vcpus[0]);
+    idle_loop();
+}

@@ -1,0 +1,184 @@
+/*
+ * The audit: walks every frame and every page table and checks the invariants of memory/frame.h against what the tables say.
+ * It needs 8 bytes a frame for a while, and a machine where nobody changes tables: domains are paused around it.
+ */
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "lib/printf.h"
+#include "memory/alloc.h"
+#include "memory/frame.h"
+#include "memory/map.h"
+#include "pv/mmu_types.h"
+
+#define CHUNK_FRAMES (PAGE_SIZE / sizeof(struct seen))
+#define MAX_FINDINGS_SHOWN 20
+
+/* References to a frame found in page tables and vcpus */
+struct seen { uint32_t refs, typed; };
+
+struct audit {
+    struct seen **chunks; /* by mfn / CHUNK_FRAMES, made on first use */
+    unsigned order, findings;
+};
+
+static __printf(2, 3) void finding(struct audit *a, const char *fmt, ...)
+{
+    char text[160];
+    va_list ap;
+
+    if (++a->findings > MAX_FINDINGS_SHOWN)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_error("audit: %s\n", text);
+}
+
+static struct seen *seen_of(struct audit *a, mfn_t m)
+{
+    struct seen **chunk = &a->chunks[m.n / CHUNK_FRAMES];
+
+    if (!*chunk)
+        *chunk = alloc_pages(0);
+    return *chunk ? &(*chunk)[m.n % CHUNK_FRAMES] : NULL;
+}
+
+static void count(struct audit *a, mfn_t m, enum frame_type need, const char *what)
+{
+    struct seen *s = seen_of(a, m);
+    struct frame *f = frame_of(m);
+
+    if (!s)
+        return;
+    s->refs++;
+    if (need == FRAME_NONE)
+        return;
+    s->typed++;
+    if (TYPE_OF(f->type) != need)
+        finding(a, "frame 0x%lx is used as type %u by %s but has type 0x%lx", m.n, need, what, f->type);
+}
+
+static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
+{
+    const uint64_t *table = mfn_to_virt(m);
+
+    for (unsigned i = 0; i < 512; i++) {
+        uint64_t e = table[i];
+        mfn_t to = pte_mfn(e);
+
+        if (!(e & PTE_PRESENT))
+            continue;
+        if (level == 4 && l4_slot_is_ours(i)) {
+            if (e != host_l4[i])
+                finding(a, "L4 0x%lx slot %u is 0x%lx, not the hypervisor's", m.n, i, e);
+            continue;
+        }
+        if (level > 1) {
+            count(a, to, FRAME_L1 + level - 2, "a table above");
+        } else if (!mfn_is_io(to)) {
+            count(a, to, e & PTE_WRITE ? FRAME_WRITABLE : FRAME_NONE, "a mapping");
+            if (frame_owner(frame_of(to)) != owner)
+                finding(a, "L1 0x%lx of d%u entry %u maps frame 0x%lx of d%u", m.n, owner, i, to.n, frame_owner(frame_of(to)));
+        }
+    }
+}
+
+static void audit_vcpus(struct audit *a)
+{
+    struct domain *d;
+    struct vcpu *v;
+
+    list_for_each (d, &domain_list, list)
+        for_each_vcpu (d, v) {
+            if (v->pv.kernel_root.n)
+                count(a, v->pv.kernel_root, FRAME_L4, "a vcpu's kernel root");
+            if (v->pv.user_root.n)
+                count(a, v->pv.user_root, FRAME_L4, "a vcpu's user root");
+        }
+}
+
+/* References that exist outside of page tables (event arrays, vcpu_info, GDT pages, ...) make the counts larger than what was
+ * seen, for frames that are not tables; a count smaller than what was seen is always wrong. */
+static void compare(struct audit *a, mfn_t m)
+{
+    struct frame *f = frame_of(m);
+    const struct seen *s = seen_of(a, m);
+    uint32_t refs = FRAME_REFS(f->control), typed = TYPE_COUNT(f->type);
+    uint32_t known = s->refs, known_typed = s->typed;
+    bool table = type_is_table(TYPE_OF(f->type)) && typed;
+
+    if (f->control & FRAME_ALLOCATED)
+        known++;
+    if (f->control & FRAME_SHARED)
+        known++;
+    if (f->type & TYPE_PINNED) {
+        known++;
+        known_typed++;
+    }
+    if (known > refs)
+        finding(a, "frame 0x%lx has %u references, %u are in use", m.n, refs, known);
+    if (known_typed > typed || (table && known_typed != typed))
+        finding(a, "frame 0x%lx type 0x%lx: %u typed references, %u are in use", m.n, f->type, typed, known_typed);
+    if (typed > refs)
+        finding(a, "frame 0x%lx has more typed references (%u) than references (%u)", m.n, typed, refs);
+    if (table && !(f->type & TYPE_VALIDATED))
+        finding(a, "frame 0x%lx is a page table that is not validated: type 0x%lx", m.n, f->type);
+}
+
+static void each_frame(struct audit *a, void (*fn)(struct audit *, mfn_t))
+{
+    for (mfn_t m = MFN(0); m.n < max_frame; m.n++)
+        if (mfn_valid(m))
+            fn(a, m);
+}
+
+static void visit(struct audit *a, mfn_t m)
+{
+    struct frame *f = frame_of(m);
+    domid_t owner = frame_owner(f);
+
+    if (!FRAME_REFS(f->control) && owner != DOMID_FREE)
+        finding(a, "frame 0x%lx has no references but belongs to d%u", m.n, owner);
+    if (owner < DOMID_FIRST_RESERVED && !domain_owner_of_frame(owner))
+        finding(a, "frame 0x%lx belongs to d%u, which does not exist", m.n, owner);
+    if (TYPE_COUNT(f->type) && type_is_table(TYPE_OF(f->type)) && owner < DOMID_FIRST_RESERVED)
+        audit_table(a, m, type_level(TYPE_OF(f->type)), owner);
+}
+
+static void check(struct audit *a, mfn_t m)
+{
+    if (frame_owner(frame_of(m)) < DOMID_FIRST_RESERVED && seen_of(a, m))
+        compare(a, m);
+}
+
+unsigned frame_audit(void)
+{
+    struct audit a = {0};
+    uint64_t bytes = DIV_ROUND_UP(max_frame, CHUNK_FRAMES) * sizeof(struct seen *);
+    struct domain *d;
+
+    a.chunks = heap_alloc(bytes);
+    if (!a.chunks) {
+        log_error("audit: no memory for it\n");
+        return 1;
+    }
+    list_for_each (d, &domain_list, list) {
+        if (d != current->domain)
+            domain_pause(d);
+        spin_lock(&d->mm_lock);
+    }
+    each_frame(&a, visit);
+    audit_vcpus(&a);
+    each_frame(&a, check);
+    list_for_each (d, &domain_list, list) {
+        spin_unlock(&d->mm_lock);
+        if (d != current->domain)
+            domain_unpause(d);
+    }
+    for (uint64_t i = 0; i < bytes / sizeof(struct seen *); i++)
+        if (a.chunks[i])
+            free_pages(a.chunks[i], 0);
+    heap_free(a.chunks);
+    log_info("audit: %u findings\n", a.findings);
+    return a.findings;
+}

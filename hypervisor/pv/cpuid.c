@@ -1,0 +1,316 @@
+/*
+ * CPUID policy. A bit is shown if a PV guest can use the feature without Croft's help or with the help it gets; what
+ * needs ring 0 (page sizes, PCID, SMEP, virtualisation ...), what Croft keeps (MTRRs, performance counters, power), and what
+ * would have to be switched with the vcpu and is not (protection keys, AMX) is hidden. User mode executes CPUID natively, and
+ * sees the processor; the kernel asks by the forced-emulation prefix.
+ * Feature names are those of <xen/arch-x86/cpufeatureset.h>.
+ */
+#include "pv/cpuid.h"
+#include "cpu/cpu.h"
+#include "cpu/fpu.h"
+#include "domain/domain.h"
+#include "pv/traps.h"
+#include "sched/time.h"
+
+#define F(name) (1U << (XEN_X86_FEATURE_##name % 32))
+
+/* Leaf 1 */
+#define SHOW_1C (F(SSE3) | F(PCLMULQDQ) | F(SSSE3) | F(FMA) | F(CX16) | F(SSE4_1) | F(SSE4_2) | F(MOVBE) | F(POPCNT) | \
+                 F(AESNI) | F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND))
+#define SHOW_1D (F(FPU) | F(DE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) | F(SEP) | F(MCA) | F(CMOV) | \
+                 F(PAT) | F(CLFLUSH) | F(ACPI) | F(MMX) | F(FXSR) | F(SSE) | F(SSE2) | F(SS))
+/* Leaf 7 */
+#define AVX512_7B (F(AVX512F) | F(AVX512DQ) | F(AVX512_IFMA) | F(AVX512PF) | F(AVX512ER) | F(AVX512CD) | F(AVX512BW) | \
+                   F(AVX512VL))
+#define SHOW_7B (F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCP_ONLY) | F(BMI2) | F(ERMS) | F(NO_FPU_SEL) | F(RDSEED) | \
+                 F(ADX) | F(CLFLUSHOPT) | F(CLWB) | F(SHA) | AVX512_7B)
+#define AVX512_7C (F(AVX512_VBMI) | F(AVX512_VBMI2) | F(AVX512_VNNI) | F(AVX512_BITALG) | F(AVX512_VPOPCNTDQ))
+#define SHOW_7C (F(PREFETCHWT1) | F(GFNI) | F(VAES) | F(VPCLMULQDQ) | F(RDPID) | F(CLDEMOTE) | AVX512_7C)
+#define AVX512_7D (F(AVX512_4VNNIW) | F(AVX512_4FMAPS) | F(AVX512_VP2INTERSECT) | F(AVX512_FP16))
+#define SHOW_7D (F(FSRM) | F(MD_CLEAR) | F(SERIALIZE) | AVX512_7D)
+#define SHOW_71A (F(AVX_VNNI) | F(AVX512_BF16) | F(FZRM) | F(FSRS) | F(FSRCS))
+/* Leaf 0x80000001. AMD repeats bits of leaf 1 in edx. */
+#define COMMON_E1D 0x0183f3ffU
+#define SHOW_E1D (F(SYSCALL) | F(NX) | F(MMXEXT) | F(FFXSR) | F(RDTSCP) | F(LM) | F(3DNOWEXT) | F(3DNOW))
+#define SHOW_E1C (F(LAHF_LM) | F(ABM) | F(SSE4A) | F(MISALIGNSSE) | F(3DNOWPREFETCH) | F(XOP) | F(FMA4) | F(TBM))
+#define SHOW_E8B (F(CLZERO) | F(RSTR_FP_ERR_PTRS) | F(IBPB) | F(SSB_NO) | F(BTC_NO) | F(IBPB_RET))
+#define SHOW_E21A (F(LFENCE_DISPATCH) | F(VERW_CLEAR) | F(NSCB) | F(SBPB) | F(IBPB_BRTYPE) | F(SRSO_NO) | F(SRSO_US_NO))
+#define SHOW_D1A (F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1))
+
+#define XSTATE_SSE_AND_X87 3UL
+#define XSTATE_AVX (1UL << 2)
+#define XSTATE_AVX512 (7UL << 5)
+#define XSTATE_HEADER_END 576 /* legacy region and header */
+
+#define MAX_BASIC 0xd
+#define MAX_EXTENDED_AMD 0x80000021
+#define MAX_EXTENDED_INTEL 0x80000008
+#define LEAF_HYPERVISOR 0x40000000
+#define LEAF_EXTENDED 0x80000000
+
+/* Which bits of the processor's answer are passed on. A leaf that is not here is zero or is made below. */
+struct leaf_mask {
+    uint32_t leaf, a, b, c, d;
+};
+static const struct leaf_mask masks[] = {
+    {0x1, ~0U, 0x0000ffff, SHOW_1C, SHOW_1D},
+    {0x2, ~0U, ~0U, ~0U, ~0U},
+    {0x80000001, ~0U, ~0U, SHOW_E1C, SHOW_E1D | (COMMON_E1D & SHOW_1D)},
+    {0x80000002, ~0U, ~0U, ~0U, ~0U},
+    {0x80000003, ~0U, ~0U, ~0U, ~0U},
+    {0x80000004, ~0U, ~0U, ~0U, ~0U},
+    {0x80000005, ~0U, ~0U, ~0U, ~0U},
+    {0x80000006, ~0U, ~0U, ~0U, ~0U},
+    {0x80000007, 0, 0, 0, F(ITSC)},
+    {0x80000008, 0x0000ffff, SHOW_E8B, 0, 0},
+    {0x80000019, ~0U, ~0U, 0, 0},
+    {0x8000001a, ~0U, 0, 0, 0},
+    {0x80000021, SHOW_E21A, 0, 0, 0},
+};
+
+static struct cpuid_regs masked(const struct cpuid_view *w, uint32_t leaf)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(masks); i++)
+        if (masks[i].leaf == leaf) {
+            struct cpuid_regs r = w->host(leaf, 0);
+
+            return (struct cpuid_regs){r.a & masks[i].a, r.b & masks[i].b, r.c & masks[i].c, r.d & masks[i].d};
+        }
+    return (struct cpuid_regs){0};
+}
+
+/* Topology: one package, a core a vcpu, APIC id = 2 * vcpu id (the odd ones are threads that do not exist). */
+static unsigned id_bits(const struct cpuid_view *w) { return w->vcpu_count > 1 ? ilog2(2 * w->vcpu_count - 1) + 1 : 1; }
+
+static struct cpuid_regs leaf_1(const struct cpuid_view *w)
+{
+    struct cpuid_regs r = masked(w, 1);
+
+    r.b |= (uint32_t)(uint8_t)(w->vcpu_id * 2) << 24;
+    if (w->vcpu_count > 1) {
+        r.d |= F(HTT);
+        r.b |= min(1U << id_bits(w), 255U) << 16;
+    } else {
+        r.b |= 1U << 16;
+    }
+    r.c |= F(HYPERVISOR);
+    if (!w->xcr0_max)
+        r.c &= ~F(XSAVE);
+    if (r.c & F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
+        r.c |= F(OSXSAVE);
+    if (!(w->xcr0_max & XSTATE_AVX))
+        r.c &= ~(F(AVX) | F(FMA) | F(F16C));
+    return r;
+}
+
+/* Intel's deterministic cache parameters: the caches are real, the sharing is by vcpu. */
+static struct cpuid_regs leaf_4(const struct cpuid_view *w, uint32_t subleaf)
+{
+    struct cpuid_regs r = w->host(4, subleaf);
+    uint32_t ids = (1U << id_bits(w)) - 1, level = r.a >> 5 & 7;
+
+    if (w->amd || !(r.a & 31))
+        return (struct cpuid_regs){0};
+    r.a &= 0x3fff;
+    r.a |= (level >= 3 ? min(ids, 0xfffU) : 1U) << 14 | min(ids >> 1, 0x3fU) << 26;
+    return r;
+}
+
+static struct cpuid_regs leaf_7(const struct cpuid_view *w, uint32_t subleaf)
+{
+    struct cpuid_regs r = {0}, h = w->host(7, 0);
+
+    if (subleaf == 0) {
+        r = (struct cpuid_regs){min(h.a, 1U), h.b & SHOW_7B, h.c & SHOW_7C, h.d & SHOW_7D};
+    } else if (subleaf == 1 && h.a >= 1) {
+        r.a = w->host(7, 1).a & SHOW_71A;
+    }
+    if (!(w->xcr0_max & XSTATE_AVX)) {
+        if (subleaf == 0) {
+            r.b &= ~F(AVX2);
+            r.c &= ~(F(VAES) | F(VPCLMULQDQ));
+        } else {
+            r.a &= ~F(AVX_VNNI);
+        }
+    }
+    if ((w->xcr0_max & XSTATE_AVX512) != XSTATE_AVX512) {
+        if (subleaf == 0) {
+            r.b &= ~AVX512_7B;
+            r.c &= ~AVX512_7C;
+            r.d &= ~AVX512_7D;
+        } else {
+            r.a &= ~F(AVX512_BF16);
+        }
+    }
+    return r;
+}
+
+static struct cpuid_regs leaf_b(const struct cpuid_view *w, uint32_t subleaf)
+{
+    struct cpuid_regs r = {.c = subleaf & 0xff, .d = w->vcpu_id * 2};
+
+    if (subleaf == 0) { /* threads of a core */
+        r.a = 1;
+        r.b = 1;
+        r.c |= 1U << 8;
+    } else if (subleaf == 1) { /* cores of the package */
+        r.a = id_bits(w);
+        r.b = w->vcpu_count;
+        r.c |= 2U << 8;
+    }
+    return r;
+}
+
+/* Size of the standard (not compacted) save area for these components. */
+static uint32_t xstate_size(const struct cpuid_view *w, uint64_t components)
+{
+    uint32_t size = XSTATE_HEADER_END;
+
+    for (unsigned i = 2; i < 63; i++)
+        if (components >> i & 1) {
+            struct cpuid_regs r = w->host(0xd, i);
+
+            size = max(size, r.a + r.b);
+        }
+    return size;
+}
+
+static struct cpuid_regs leaf_d(const struct cpuid_view *w, uint32_t subleaf)
+{
+    struct cpuid_regs r = {0};
+
+    if (!w->xcr0_max || subleaf > 62)
+        return r;
+    if (subleaf == 0) {
+        r.a = (uint32_t)w->xcr0_max;
+        r.d = (uint32_t)(w->xcr0_max >> 32);
+        r.b = w->host(0xd, 0).b; /* for what XCR0 has now */
+        r.c = xstate_size(w, w->xcr0_max);
+    } else if (subleaf == 1) {
+        r = w->host(0xd, 1);
+        r.a &= SHOW_D1A;
+        if (!(r.a & F(XSAVEC)))
+            r.b = 0;
+        r.c = r.d = 0; /* no supervisor components */
+    } else if (w->xcr0_max >> subleaf & 1) {
+        r = w->host(0xd, subleaf);
+        r.c &= 2; /* alignment in the compacted form; user state */
+        r.d = 0;
+    }
+    return r;
+}
+
+static struct cpuid_regs leaf_hypervisor(const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
+{
+    switch (leaf - LEAF_HYPERVISOR) {
+    case 0:
+        return (struct cpuid_regs){LEAF_HYPERVISOR + XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX,
+                                   XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX};
+    case 1: /* version of the ABI */
+        return (struct cpuid_regs){4U << 16 | 17, 0, 0, 0};
+    case 2: /* one hypercall page, by this MSR */
+        return (struct cpuid_regs){1, 0x40000000, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0};
+    case 3:
+        if (subleaf == 0) /* mode 2: the TSC is never emulated */
+            return (struct cpuid_regs){(w->tsc_reliable ? 2U : 0) | (w->host(0x80000001, 0).d & F(RDTSCP) ? 4U : 0), 2,
+                                       w->tsc_khz, 0};
+        if (subleaf == 1) /* no offset */
+            return (struct cpuid_regs){0, 0, w->tsc_mul, (uint32_t)(int32_t)w->tsc_shift};
+        if (subleaf == 2)
+            return (struct cpuid_regs){w->tsc_khz, 0, 0, 0};
+        break;
+    case 5:
+        if (subleaf == 0)
+            return (struct cpuid_regs){0, w->machine_address_bits, 0, 0};
+        break;
+    }
+    return (struct cpuid_regs){0};
+}
+
+static struct cpuid_regs leaf_extended(const struct cpuid_view *w, uint32_t leaf)
+{
+    struct cpuid_regs r;
+
+    if (leaf == LEAF_EXTENDED) {
+        r = w->host(leaf, 0);
+        r.a = min(r.a, w->amd ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL);
+        return r;
+    }
+    if (leaf > w->host(LEAF_EXTENDED, 0).a)
+        return (struct cpuid_regs){0};
+    r = masked(w, leaf);
+    switch (leaf) {
+    case 0x80000001:
+        if (!w->amd)
+            r.d &= ~(COMMON_E1D & SHOW_1D);
+        else if (w->vcpu_count > 1)
+            r.c |= F(CMP_LEGACY);
+        if (!(w->xcr0_max & XSTATE_AVX))
+            r.c &= ~(F(XOP) | F(FMA4));
+        break;
+    case 0x80000007: /* only who stays on this machine may rely on it */
+        if (!w->hardware_domain || !w->tsc_reliable)
+            r.d = 0;
+        break;
+    case 0x80000008:
+        if (!w->amd)
+            r.b &= ~F(IBPB);
+        else if (w->vcpu_count > 1)
+            r.c = id_bits(w) << 12 | min((1U << id_bits(w)) - 1, 255U);
+        break;
+    }
+    return r;
+}
+
+struct cpuid_regs cpuid_policy(const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid_regs r = {0};
+
+    if (leaf >= LEAF_EXTENDED)
+        return leaf_extended(w, leaf);
+    if (leaf >= LEAF_HYPERVISOR)
+        return leaf <= LEAF_HYPERVISOR + XEN_CPUID_MAX_NUM_LEAVES ? leaf_hypervisor(w, leaf, subleaf) : r;
+    if (leaf == 0) {
+        r = w->host(0, 0);
+        r.a = min(r.a, (uint32_t)MAX_BASIC);
+        return r;
+    }
+    if (leaf > w->host(0, 0).a)
+        return r;
+    switch (leaf) {
+    case 0x1:
+        return leaf_1(w);
+    case 0x4:
+        return leaf_4(w, subleaf);
+    case 0x7:
+        return leaf_7(w, subleaf);
+    case 0xb:
+        return leaf_b(w, subleaf);
+    case 0xd:
+        return leaf_d(w, subleaf);
+    }
+    return masked(w, leaf);
+}
+
+void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    const struct cpuid_view view = {
+        .host = cpuid,
+        .amd = cpu_features.amd,
+        .hardware_domain = v->domain->is_hardware,
+        .vcpu_id = v->id,
+        .vcpu_count = v->domain->vcpu_count,
+        .xcr0_max = fpu_xcr0_max(),
+        .machine_address_bits = cpu_features.paddr_bits,
+        .tsc_reliable = cpu_features.invariant_tsc,
+        .tsc_khz = (uint32_t)time_scale.tsc_khz,
+        .tsc_mul = time_scale.mul,
+        .tsc_shift = time_scale.shift,
+    };
+    struct cpuid_regs r = cpuid_policy(&view, leaf, subleaf);
+
+    out[0] = r.a;
+    out[1] = r.b;
+    out[2] = r.c;
+    out[3] = r.d;
+}

@@ -1,0 +1,456 @@
+/*
+ * The way from a guest into Croft and back: system calls and hypercalls, exceptions, interrupts.
+ *
+ * State at every label below unless said otherwise:
+ *   rsp = &percpu->guest_regs of this CPU (the top of its main stack block), all registers of the guest saved there.
+ * The guest's GS bases are in the processor: GS_BASE is that of the mode it runs in (kernel or user), KERNEL_GS_BASE the other;
+ * Croft itself uses neither. SWAPGS is executed exactly where the guest changes between its user and kernel mode.
+ * This file and pv/mode.c are the only places that know how a guest's kernel is deprivileged: here, kernel and user both
+ * run in ring 3, each with a root table of its own.
+ */
+#include "offsets.h"
+
+#define CROFT_CS 0xe008
+#define GUEST_CS64 0xe033
+#define GUEST_CS32 0xe023
+#define GUEST_SS 0xe02b
+#define EFLAGS_TF_IF 0x300
+#define VGCF_IN_SYSCALL 0x100
+#define HYPERCALL_iret 23
+#define CPUS 64
+
+        .macro SAVE_GPRS        /* error code and vector are already pushed */
+        push    %rdi
+        push    %rsi
+        push    %rdx
+        push    %rcx
+        push    %rax
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        .endm
+
+        .macro RESTORE_GPRS
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rax
+        pop     %rcx
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        add     $8, %rsp
+        .endm
+
+        .macro EX_TABLE from, to
+        .pushsection __ex_table, "a"
+        .balign 4
+        .long \from - ., \to - .
+        .popsection
+        .endm
+
+        .macro GLOBAL name
+        .globl  \name
+        .hidden \name
+\name:
+        .endm
+
+        .section .text.entry, "ax"
+
+/*
+ * SYSCALL lands in a stub of the CPU's own (it brings no stack): rcx = guest rip, r11 = guest rflags, rsp = guest's,
+ * interrupts off. syscall_cpus holds for each CPU: scratch for rsp, top of its register frame.
+ */
+        .balign 16
+GLOBAL syscall_stubs
+cpu = 0
+        .rept   CPUS
+        .balign 32
+        mov     %rsp, syscall_cpus + 16 * cpu(%rip)
+        mov     syscall_cpus + 16 * cpu + 8(%rip), %rsp
+        pushq   $GUEST_SS
+        pushq   syscall_cpus + 16 * cpu(%rip)
+        jmp     syscall_entry
+cpu = cpu + 1
+        .endr
+        .balign 32
+GLOBAL syscall32_stubs
+cpu = 0
+        .rept   CPUS
+        .balign 32
+        mov     %rsp, syscall_cpus + 16 * cpu(%rip)
+        mov     syscall_cpus + 16 * cpu + 8(%rip), %rsp
+        pushq   $GUEST_SS
+        pushq   syscall_cpus + 16 * cpu(%rip)
+        jmp     syscall32_entry
+cpu = cpu + 1
+        .endr
+
+        .balign 16
+syscall_entry:
+        push    %r11
+        pushq   $GUEST_CS64
+        push    %rcx
+        pushq   $0
+        SAVE_GPRS
+        mov     CPU_current_vcpu(%rsp), %rbx
+        cmpb    $0, VCPU_kernel_mode(%rbx)
+        je      user_syscall
+
+        /* A hypercall: number in rax, arguments in rdi, rsi, rdx, r10, r8 */
+        cmp     $HYPERCALL_iret, %eax
+        je      iret_hypercall
+        sti
+        incq    VCPU_stats_hypercalls(%rbx)
+        cmp     $HYPERCALL_COUNT_, %rax
+        jae     1f
+        mov     %r10, %rcx
+        mov     %eax, %r10d
+        shl     $HYPERCALL_ENTRY_SHIFT, %eax
+        lea     hypercall_table(%rip), %r11
+        add     %rax, %r11
+        cmpb    $0, HYPERCALL_privileged(%r11)
+        jne     3f
+4:      mov     HYPERCALL_handler(%r11), %rax
+        test    %rax, %rax
+        jz      5f
+        call    *%rax
+        cmpb    $0, CPU_hypercall_restart(%rsp)
+        jne     2f
+        mov     %rax, REGS_rax(%rsp)
+        jmp     ret_to_guest
+3:      mov     VCPU_domain(%rbx), %rax
+        cmpb    $0, DOMAIN_is_privileged(%rax)
+        jne     4b
+5:      mov     %r10, %rax
+1:      mov     %rax, %rdi
+        call    hypercall_refused
+        mov     %rax, REGS_rax(%rsp)
+        jmp     ret_to_guest
+2:      mov     %rsp, %rdi
+        call    hypercall_restart
+        jmp     ret_to_guest
+
+syscall32_entry:                        /* SYSCALL in compatibility mode */
+        push    %r11
+        pushq   $GUEST_CS32
+        push    %rcx
+        pushq   $0
+        SAVE_GPRS
+        mov     %rsp, %rdi
+        sti
+        call    pv_syscall32
+        jmp     ret_to_guest
+
+/* SYSENTER: MSR_SYSENTER_ESP is the end of the hardware frame; nothing of the caller is known but what it left in registers */
+GLOBAL sysenter_entry
+        pushq   $GUEST_SS
+        pushq   $0
+        pushf
+        pushq   $3                      /* no selector: the guest's handler knows that this is a SYSENTER */
+        pushq   $0
+        pushq   $0
+        SAVE_GPRS
+        orq     $EFLAGS_TF_IF, REGS_rflags(%rsp)
+        andq    $~0x100, REGS_rflags(%rsp)
+        mov     %rsp, %rdi
+        sti
+        call    pv_sysenter
+        jmp     ret_to_guest
+
+/*
+ * A system call of the guest's user mode: bounced to the handler that the guest's kernel registered, on its kernel stack:
+ * rcx, r11, rip, cs, rflags, rsp, ss. rbx = current.
+ */
+        .balign 16
+user_syscall:
+        mov     VCPU_syscall_callback(%rbx), %rax
+        test    %rax, %rax
+        jz      syscall_slow
+        mov     VCPU_kernel_sp(%rbx), %rsi
+        and     $-16, %rsi
+        sub     $56, %rsi
+        movabs  $0xffff880000000000, %rdx /* above the hole, where kernels have their stacks; others go the slow way */
+        cmp     %rdx, %rsi
+        jb      syscall_slow
+        swapgs
+        movb    $1, VCPU_kernel_mode(%rbx)
+        mov     VCPU_kernel_cr3(%rbx), %rdx
+        mov     %rdx, %cr3
+        cmpb    $0, smap_enabled(%rip)
+        jne     3f
+4:
+        /* rcx still is the guest's rip, r11 its rflags */
+10:     mov     %rcx, (%rsi)
+11:     mov     %r11, 8(%rsi)
+12:     mov     %rcx, 16(%rsi)
+        mov     VCPU_info(%rbx), %rdi
+        movzbl  INFO_upcall_mask(%rdi), %ebp
+        mov     %rbp, %rdx
+        shl     $32, %rdx
+        or      $GUEST_CS64, %rdx
+13:     mov     %rdx, 24(%rsi)
+        /* rflags as the guest must see it: IF is the inverse of the upcall mask */
+        mov     %r11, %rdx
+        and     $~0x3200, %edx
+        xor     $1, %ebp
+        shl     $9, %ebp
+        or      %rbp, %rdx
+14:     mov     %rdx, 32(%rsi)
+        mov     REGS_rsp(%rsp), %rdx
+15:     mov     %rdx, 40(%rsi)
+16:     movq    $GUEST_SS, 48(%rsi)
+        cmpb    $0, smap_enabled(%rip)
+        jne     5f
+6:      cmpb    $0, VCPU_syscall_disables_events(%rbx)
+        je      1f
+        movb    $1, INFO_upcall_mask(%rdi)
+1:      mov     %rax, REGS_rip(%rsp)
+        mov     %rsi, REGS_rsp(%rsp)
+        andl    $~0x54500, REGS_rflags(%rsp)    /* TF, NT, RF, AC, DF */
+        jmp     ret_to_guest_irqs_off
+3:      stac
+        jmp     4b
+5:      clac
+        jmp     6b
+syscall_fault:                          /* the frame cannot be written: C says so and ends the domain */
+        mov     %rsp, %rdi
+        call    pv_syscall_bad_stack
+        jmp     ret_to_guest
+syscall_slow:
+        mov     %rsp, %rdi
+        sti
+        call    pv_syscall
+        jmp     ret_to_guest
+        EX_TABLE 10b, syscall_fault
+        EX_TABLE 11b, syscall_fault
+        EX_TABLE 12b, syscall_fault
+        EX_TABLE 13b, syscall_fault
+        EX_TABLE 14b, syscall_fault
+        EX_TABLE 15b, syscall_fault
+        EX_TABLE 16b, syscall_fault
+
+/*
+ * HYPERVISOR_iret: struct iret_context on the guest kernel's stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
+ * rbx = current, interrupts off.
+ */
+        .balign 16
+iret_hypercall:
+        mov     REGS_rsp(%rsp), %rsi
+        movabs  $0xffff880000000000, %rdx
+        cmp     %rdx, %rsi
+        jb      iret_slow
+        lea     72(%rsi), %rdx
+        cmp     %rsi, %rdx
+        jb      iret_slow
+        cmpb    $0, smap_enabled(%rip)
+        jne     iret_slow
+20:     mov     (%rsi), %rax
+21:     mov     8(%rsi), %r11
+22:     mov     16(%rsi), %rcx
+23:     mov     24(%rsi), %rdi          /* flags */
+24:     mov     32(%rsi), %rdx          /* rip */
+25:     mov     40(%rsi), %r8d          /* cs */
+26:     mov     48(%rsi), %r9d          /* rflags */
+27:     mov     56(%rsi), %r10          /* rsp */
+28:     mov     64(%rsi), %r12d         /* ss */
+        mov     %rax, REGS_rax(%rsp)
+        mov     %rdx, REGS_rip(%rsp)
+        mov     %r10, REGS_rsp(%rsp)
+        test    $VGCF_IN_SYSCALL, %edi
+        jnz     1f
+        mov     %r11, REGS_r11(%rsp)
+        mov     %rcx, REGS_rcx(%rsp)
+        jmp     2f
+1:      mov     %rdx, REGS_rcx(%rsp)    /* as SYSRET leaves them */
+        mov     %r9, REGS_r11(%rsp)
+        mov     $GUEST_SS, %r12d
+        mov     $GUEST_CS64, %r8d
+2:      movzwl  %r12w, %r12d
+        mov     %r12, REGS_ss(%rsp)
+        /* upcall mask = not IF */
+        mov     VCPU_info(%rbx), %rax
+        mov     %r9d, %ecx
+        shr     $9, %ecx
+        not     %ecx
+        and     $1, %ecx
+        mov     %cl, INFO_upcall_mask(%rax)
+        and     $0x250dd5, %r9d         /* CF PF AF ZF SF TF DF OF, RF AC ID */
+        or      $0x202, %r9d
+        mov     %r9, REGS_rflags(%rsp)
+        movb    $0, VCPU_nmi_masked(%rbx)
+        mov     %r8d, %ecx
+        and     $3, %ecx
+        or      $3, %r8d
+        movzwl  %r8w, %r8d
+        mov     %r8, REGS_cs(%rsp)
+        cmp     $3, %ecx
+        jne     ret_to_guest_irqs_off   /* to the guest's kernel */
+        mov     VCPU_user_cr3(%rbx), %rdx
+        test    %rdx, %rdx
+        jz      iret_no_user_root
+        mov     %rdx, %cr3
+        swapgs
+        movb    $0, VCPU_kernel_mode(%rbx)
+        jmp     ret_to_guest_irqs_off
+iret_no_user_root:
+        mov     %rsp, %rdi
+        call    pv_iret_no_user_root
+        jmp     ret_to_guest
+iret_slow:
+        mov     %rsp, %rdi
+        sti
+        call    pv_iret                 /* the same in C */
+        jmp     ret_to_guest
+iret_fault:
+        mov     %rsp, %rdi
+        call    pv_iret_fault
+        jmp     ret_to_guest
+        EX_TABLE 20b, iret_fault
+        EX_TABLE 21b, iret_fault
+        EX_TABLE 22b, iret_fault
+        EX_TABLE 23b, iret_fault
+        EX_TABLE 24b, iret_fault
+        EX_TABLE 25b, iret_fault
+        EX_TABLE 26b, iret_fault
+        EX_TABLE 27b, iret_fault
+        EX_TABLE 28b, iret_fault
+
+/* Back to the guest: softirqs, then events and what else waits, then the registers. */
+        .balign 16
+GLOBAL ret_to_guest
+        cli
+ret_to_guest_irqs_off:
+        cmpl    $0, CPU_softirq_pending(%rsp)
+        jne     1f
+        mov     CPU_current_vcpu(%rsp), %rbx
+        cmpb    $0, VCPU_exit_work(%rbx)
+        jne     2f
+        mov     VCPU_info(%rbx), %rax
+        cmpb    $0, INFO_upcall_pending(%rax)
+        jne     3f
+4:      RESTORE_GPRS
+GLOBAL iret_to_guest
+        iretq
+3:      cmpb    $0, INFO_upcall_mask(%rax)
+        jne     4b
+2:      mov     %rsp, %rdi
+        call    pv_exit_work
+        jmp     ret_to_guest
+1:      sti
+        call    softirq_run
+        jmp     ret_to_guest
+
+/* Exceptions and interrupts. Stubs push an error code where the processor does not, and the vector beside it. */
+        .macro STUB vector, has_error
+        .balign 16
+        .if     !\has_error
+        pushq   $0
+        .endif
+        movl    $\vector, 4(%rsp)
+        .if     \vector >= 32
+        jmp     interrupt_common
+        .else
+        .if     \vector == 1 || \vector == 2 || \vector == 8 || \vector == 18
+        jmp     ist_common
+        .else
+        jmp     exception_common
+        .endif
+        .endif
+        .endm
+
+        .balign 16
+GLOBAL exception_stubs
+vector = 0
+        .rept   256
+        .if     vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
+        STUB    vector, 1
+        .else
+        STUB    vector, 0
+        .endif
+vector = vector + 1
+        .endr
+
+        .balign 16
+exception_common:
+        SAVE_GPRS
+        testb   $3, REGS_cs(%rsp)
+        jz      exception_in_croft
+        mov     %rsp, %rdi
+        call    exception_from_guest
+        jmp     ret_to_guest
+exception_in_croft:
+        mov     %rsp, %rdi
+        call    exception_in_hypervisor
+        RESTORE_GPRS
+        iretq
+
+        .balign 16
+interrupt_common:
+        SAVE_GPRS
+        mov     %rsp, %rdi
+        cld
+        testb   $3, REGS_cs(%rsp)
+        jz      1f
+        call    interrupt_dispatch
+        jmp     ret_to_guest_irqs_off
+1:      call    interrupt_dispatch
+        RESTORE_GPRS
+        iretq
+
+/* #DB, NMI, #DF, #MC arrive on stacks of their own. From a guest, the frame moves to the main stack first. */
+        .balign 16
+ist_common:
+        testb   $3, REGS_cs - REGS_error_code(%rsp)
+        jz      1f
+        push    %rax
+        push    %rbx
+        lea     16(%rsp), %rax          /* error code, rip, cs, rflags, rsp, ss */
+        mov     %rsp, %rbx
+        and     $-CPU_STACK_SIZE_, %rsp
+        add     $(CPU_REGS_IN_BLOCK + REGS_es), %rsp
+        pushq   40(%rax)
+        pushq   32(%rax)
+        pushq   24(%rax)
+        pushq   16(%rax)
+        pushq   8(%rax)
+        pushq   (%rax)
+        mov     8(%rbx), %rax
+        mov     (%rbx), %rbx
+        jmp     exception_common
+1:      SAVE_GPRS
+        mov     %rsp, %rdi
+        call    exception_in_hypervisor
+        RESTORE_GPRS
+        iretq
+
+/* reset_stack_and_leave(fn): leaves whatever C was doing and calls fn on an empty main stack; fn does not return,
+ * or returns to the guest. rdi = fn, or 0 for "to the guest". */
+GLOBAL reset_stack_and_leave
+        and     $-CPU_STACK_SIZE_, %rsp
+        add     $CPU_REGS_IN_BLOCK, %rsp
+        xor     %ebp, %ebp
+        test    %rdi, %rdi
+        jz      ret_to_guest
+        call    *%rdi
+        ud2
+
+        .section .bss.page_aligned, "aw", @nobits
+        .balign 4096
+GLOBAL syscall_cpus
+        .skip   16 * CPUS
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,323 @@
+/* The PV MMU's updates: mmu_update, update_va_mapping, writable page tables. Types are in mmu_types.c, mmuext_op in mmuext.c. */
+#include "cpu/cpu.h"
+#include "cpu/instr.h"
+#include "cpu/tlb.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "pv/mmu.h"
+#include "pv/mmu_types.h"
+#include "pv/mode.h"
+
+/* Internal to Croft's continuations of mmu_update and mmuext_op: part of 'count' was done before. */
+#define MMU_PREEMPTED 0x80000000U
+
+/*
+ * Replaces one entry of a table (its frame is typed; mm_lock held). The new entry's references come first, then the write,
+ * then the old one's go. Accessed and dirty bits the processor sets meanwhile are not lost in the old value.
+ */
+static int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad)
+{
+    uint64_t old = READ_ONCE(*where);
+    int rc;
+
+    if (unlikely(level == 4 && l4_slot_is_ours(slot)))
+        return refuse(-EINVAL, "L4 slot %u belongs to the hypervisor\n", slot);
+    if ((new & old & PTE_PRESENT) && !((new ^ old) & (PTE_ADDR | (level == 1 ? PTE_WRITE : PTE_PSE | PTE_GLOBAL)))) {
+        /* Same frame, same kind of use: the references stay. */
+        new = level == 1 ? (new | PTE_USER) & ~PTE_GLOBAL : new | PTE_USER;
+        if (keep_ad) {
+            while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_RELAXED))
+                ;
+        } else {
+            WRITE_ONCE(*where, new);
+        }
+        return 0;
+    }
+    rc = entry_get(c, level, slot, &new);
+    if (unlikely(rc))
+        return rc;
+    if (keep_ad) {
+        while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED))
+            ;
+    } else {
+        WRITE_ONCE(*where, new);
+    }
+    entry_put(c, level, old);
+    return 0;
+}
+
+/* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. */
+static int update_frame(struct mmu_context *c, mfn_t m, unsigned offset, uint64_t val, bool keep_ad)
+{
+    struct domain *d = c->l.d;
+    struct frame *f;
+    uint64_t t;
+
+    if (unlikely(!mfn_valid(m) || frame_owner(f = frame_of(m)) != d->id))
+        return refuse(-EINVAL, "update of frame 0x%lx, which this domain does not own\n", m.n);
+    t = READ_ONCE(f->type);
+    if (likely(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)))) {
+        uint64_t *table = mfn_to_virt(m);
+        unsigned slot = offset / 8;
+
+        return entry_replace(c, type_level(TYPE_OF(t)), slot, table + slot, val, keep_ad);
+    }
+    if (!frame_get_writable(m, d))
+        return refuse(-EINVAL, "update of frame 0x%lx: neither a page table nor writable (type 0x%lx)\n", m.n, t);
+    WRITE_ONCE(((uint64_t *)mfn_to_virt(m))[offset / 8], val);
+    frame_put_writable(m);
+    return 0;
+}
+
+/* The domain whose frames a request may map. Foreign ones need a privileged caller; null: refused. */
+static struct domain *frames_domain(unsigned domid, long *err)
+{
+    struct domain *d = current->domain;
+
+    if (domid == DOMID_SELF || domid == d->id || domid == DOMID_IO || domid == DOMID_XEN)
+        return d;
+    *err = d->is_privileged ? refuse(-ESRCH, "mmu_update on frames of domain %u: there is no such domain\n", domid)
+                            : refuse(-EPERM, "mmu_update on frames of domain %u needs privilege\n", domid);
+    return NULL;
+}
+
+long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain, *frames = d;
+    const struct mmu_update *reqs = (const struct mmu_update *)a_reqs;
+    uint32_t count = (uint32_t)a_count, i = 0, done = 0;
+    struct mmu_context c;
+    long rc = 0;
+
+    if (unlikely(a_foreign != DOMID_SELF)) {
+        if (a_foreign >> 16)
+            return refuse(-ENOSYS, "mmu_update of another domain's page tables\n");
+        frames = frames_domain((uint16_t)a_foreign, &rc);
+        if (!frames)
+            return rc;
+    }
+    if (unlikely(count & MMU_PREEMPTED)) {
+        count &= ~MMU_PREEMPTED;
+        if (a_done && copy_from_guest(&done, (void *)a_done, sizeof(done)))
+            return -EFAULT;
+    }
+    c = (struct mmu_context){.frames = frames, .v = v};
+    for (; i < count; i++) {
+        struct mmu_update u;
+        bool preempted = false;
+
+        if (i && unlikely(hypercall_preempt_check())) {
+            rc = MMU_RESTART;
+            break;
+        }
+        if (unlikely(copy_from_guest(&u, reqs + i, sizeof(u)))) {
+            rc = -EFAULT;
+            break;
+        }
+        c.l = domain_mm_lock(d);
+        if (unlikely(v->pv.doomed))
+            preempted = !mmu_drain_doomed(&c);
+        if (likely(!preempted)) {
+            mfn_t m = MFN((u.ptr & ~7UL) >> PAGE_SHIFT);
+
+            switch (u.ptr & 3) {
+            case MMU_NORMAL_PT_UPDATE:
+                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, false);
+                break;
+            case MMU_PT_UPDATE_PRESERVE_AD:
+                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, true);
+                break;
+            case MMU_MACHPHYS_UPDATE:
+                if (!frame_get(m, frames)) {
+                    rc = refuse(-EINVAL, "machine-to-physical update of frame 0x%lx, which this domain does not own\n", m.n);
+                    break;
+                }
+                m2p_write(m, u.val);
+                frame_put(m);
+                rc = 0;
+                break;
+            default:
+                rc = refuse(-ENOSYS, "mmu_update command %lu\n", u.ptr & 3);
+            }
+            if (unlikely(v->pv.kept && rc != MMU_RESTART))
+                mmu_drop_kept(&c);
+            if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
+                preempted = true; /* this element is done, its cleaning up is not */
+        } else {
+            rc = MMU_RESTART;
+        }
+        domain_mm_unlock(c.l);
+        if (unlikely(rc))
+            break;
+        if (unlikely(preempted)) {
+            i++;
+            rc = MMU_RESTART;
+            break;
+        }
+    }
+    done += i;
+    if (a_done && copy_to_guest((void *)a_done, &done, sizeof(done)))
+        return -EFAULT;
+    if (unlikely(rc == MMU_RESTART))
+        return hypercall_continue((uint64_t)(reqs + i), (count - i) | MMU_PREEMPTED, a_done, a_foreign, 0);
+    return rc;
+}
+
+uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
+{
+    mfn_t m = v->pv.kernel_root;
+
+    for (unsigned level = 4; level > 1; level--) {
+        uint64_t e = ((uint64_t *)mfn_to_virt(m))[va >> (12 + 9 * (level - 1)) & 511];
+
+        /* Hypervisor slots hold large pages; a guest's do not. */
+        if (!(e & PTE_PRESENT) || (e & PTE_PSE))
+            return 0;
+        m = pte_mfn(e);
+    }
+    *l1_mfn = m;
+    *l1_slot = va >> 12 & 511;
+    return ((uint64_t *)mfn_to_virt(m))[*l1_slot];
+}
+
+static bool in_hole(unsigned long va) { return va >= HOLE_START && va < HOLE_END; }
+
+/* The entry that maps va in the current kernel root; false if a table on the way is missing. mm_lock held. */
+static bool find_l1_entry(const struct vcpu *v, unsigned long va, uint64_t **entry)
+{
+    mfn_t m;
+    unsigned slot;
+
+    m = INVALID_MFN;
+    if (in_hole(va))
+        return false;
+    mmu_walk(v, va, &m, &slot);
+    if (m.n == INVALID_MFN.n)
+        return false;
+    *entry = (uint64_t *)mfn_to_virt(m) + slot;
+    return true;
+}
+
+static long flush_after_update(struct vcpu *v, unsigned long va, unsigned long flags)
+{
+    struct domain *d = v->domain;
+    cpumask_t mask;
+
+    if (!(flags & UVMF_FLUSHTYPE_MASK))
+        return 0;
+    switch (flags & ~UVMF_FLUSHTYPE_MASK) {
+    case UVMF_LOCAL:
+        if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_INVLPG)
+            invlpg(va);
+        else
+            tlb_flush_local();
+        return 0;
+    case UVMF_ALL:
+        mask = d->dirty_cpus;
+        break;
+    default: {
+        long rc = mmu_vcpus_to_cpus(d, (void *)(flags & ~UVMF_FLUSHTYPE_MASK), &mask);
+        if (rc)
+            return rc;
+    }
+    }
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_INVLPG)
+        tlb_flush_page_mask(&mask, va);
+    else
+        tlb_flush_mask(&mask);
+    return 0;
+}
+
+static long update_va(uint64_t va, uint64_t val, uint64_t flags, struct domain *frames)
+{
+    struct vcpu *v = current;
+    struct mmu_context c = {.frames = frames, .v = v};
+    uint64_t *entry;
+    long rc;
+
+    c.l = domain_mm_lock(v->domain);
+    if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
+        rc = MMU_RESTART;
+    else if (likely(find_l1_entry(v, va, &entry)))
+        rc = entry_replace(&c, 1, 0, entry, val, false);
+    else
+        rc = refuse(-EINVAL, "update_va_mapping of 0x%lx: no L1 table there\n", va);
+    domain_mm_unlock(c.l);
+    if (unlikely(rc))
+        return rc;
+    return flush_after_update(v, va, flags);
+}
+
+long hypercall_update_va_mapping(uint64_t va, uint64_t val, uint64_t flags, uint64_t a4, uint64_t a5)
+{
+    long rc = update_va(va, val, flags, current->domain);
+
+    return rc == MMU_RESTART ? hypercall_continue(va, val, flags, 0, 0) : rc;
+}
+
+long hypercall_update_va_mapping_otherdomain(uint64_t va, uint64_t val, uint64_t flags, uint64_t domid, uint64_t a5)
+{
+    long rc = 0;
+    struct domain *frames = frames_domain((uint16_t)domid, &rc);
+
+    if (!frames)
+        return rc;
+    rc = update_va(va, val, flags, frames);
+    return rc == MMU_RESTART ? hypercall_continue(va, val, flags, domid, 0) : rc;
+}
+
+bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *mfn)
+{
+    struct domain_locked l;
+    uint64_t e;
+    mfn_t l1;
+    unsigned slot;
+    bool ok;
+
+    if (in_hole(va))
+        return false;
+    l = domain_mm_lock(v->domain);
+    e = mmu_walk(v, va, &l1, &slot);
+    *mfn = pte_mfn(e);
+    ok = (e & PTE_PRESENT) && (!writable || (e & PTE_WRITE)) && !mfn_is_io(*mfn) && frame_get(*mfn, v->domain);
+    domain_mm_unlock(l);
+    return ok;
+}
+
+int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg, uint64_t old,
+                          uint64_t *seen)
+{
+    struct mmu_context c = {.frames = v->domain, .v = v};
+    unsigned shift = offset % 8 * 8, slot = offset / 8;
+    uint64_t mask = bytes == 8 ? ~0UL : ((1UL << bytes * 8) - 1) << shift;
+    uint64_t *entry, present;
+    struct frame *f;
+    int rc;
+
+    if (bytes > 8 || offset % 8 + bytes > 8 || offset >= PAGE_SIZE || !mfn_valid(table))
+        return -EINVAL;
+    f = frame_of(table);
+    c.l = domain_mm_lock(v->domain);
+    if (frame_owner(f) != v->domain->id || !TYPE_COUNT(f->type) || !type_is_table(TYPE_OF(f->type))) {
+        domain_mm_unlock(c.l);
+        return -EINVAL;
+    }
+    while (v->pv.doomed && !mmu_drain_doomed(&c))
+        ;
+    entry = (uint64_t *)mfn_to_virt(table) + slot;
+    present = READ_ONCE(*entry);
+    *seen = (present & mask) >> shift;
+    if (cmpxchg && *seen != (old & (mask >> shift))) {
+        rc = -EAGAIN;
+    } else {
+        /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
+        c.v = NULL;
+        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask), false);
+    }
+    domain_mm_unlock(c.l);
+    return rc;
+}

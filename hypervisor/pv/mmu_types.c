@@ -1,0 +1,309 @@
+/*
+ * Page tables become and stop being page tables here. The invariants are in memory/frame.h; what this file adds:
+ *
+ * - A frame gets a table type by validation of all its entries, each of which takes references. While that goes on the owner's
+ *   mm_lock is held, so nobody sees a table that is half done.
+ * - Validation of a large tree is preemptible between lower tables. What is finished by then is kept alive by the vcpu (list
+ *   "kept": it holds the typed reference); the tables above it are given up entirely; the hypercall is continued and starts
+ *   again from the top, where it finds the kept parts typed. So each slice makes progress and no state is half done.
+ * - The end of a table gives back each entry's references at once. A lower table whose last reference that was is not taken
+ *   apart recursively: the vcpu takes over the reference (list "doomed"), and takes doomed tables apart one by one,
+ *   preemptibly, before the hypercall returns.
+ */
+#include "cpu/tlb.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "memory/alloc.h"
+#include "pv/mmu_types.h"
+#include "pv/descriptor.h"
+#include "pv/io_memory.h"
+#include "pv/mmu.h"
+
+#define CAS(p, old, new) __atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
+
+/* Lists of typed references: pages of frame numbers, used as stacks. */
+#define HELD_PER_PAGE 510
+struct held_page {
+    struct held_page *next;
+    uint64_t count;
+    mfn_t mfn[HELD_PER_PAGE];
+};
+
+static bool held_push(struct held_page **list, mfn_t m)
+{
+    struct held_page *p = *list;
+
+    if (!p || p->count == HELD_PER_PAGE) {
+        p = alloc_pages(0);
+        if (!p)
+            return false;
+        p->next = *list;
+        *list = p;
+    }
+    p->mfn[p->count++] = m;
+    return true;
+}
+
+static bool held_pop(struct held_page **list, mfn_t *m)
+{
+    struct held_page *p = *list;
+
+    if (!p)
+        return false;
+    *m = p->mfn[--p->count];
+    if (!p->count) {
+        *list = p->next;
+        free_pages(p, 0);
+    }
+    return true;
+}
+
+/* Bits a guest may not set. Bits 52-62 are free for software, as the processor has them without protection keys. */
+#define DISALLOWED_TABLE (PTE_PSE | PTE_GLOBAL)
+
+static int leaf_get(struct mmu_context *c, uint64_t *e)
+{
+    mfn_t m = pte_mfn(*e);
+
+    if (mfn_is_io(m)) {
+        if (unlikely(!c->l.d->pv.io_memory || !io_frame_allowed(m)))
+            return refuse(-EINVAL, "mapping of frame 0x%lx, which is not RAM, refused\n", m.n);
+    } else if (*e & PTE_WRITE) {
+        if (unlikely(!frame_get_writable(m, c->frames)))
+            return refuse(-EINVAL, "writable mapping of frame 0x%lx refused: owner d%u, type 0x%lx (it must be the domain's own and no page table)\n",
+                          m.n, frame_owner(frame_of(m)), frame_of(m)->type);
+    } else if (unlikely(!frame_get(m, c->frames))) {
+        return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u\n", m.n, frame_owner(frame_of(m)));
+    }
+    /* The guest's kernel runs in ring 3; translations of it are not global, or they would outlive a change of root. */
+    *e = (*e | PTE_USER) & ~PTE_GLOBAL;
+    return 0;
+}
+
+int entry_get(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *e)
+{
+    if (!(*e & PTE_PRESENT))
+        return 0;
+    if (level == 1)
+        return leaf_get(c, e);
+    if (unlikely(*e & DISALLOWED_TABLE))
+        return refuse(-EINVAL, "L%u entry 0x%lx refused: large pages and global tables are not offered to guests\n", level, *e);
+    *e |= PTE_USER;
+    return table_get(c, pte_mfn(*e), FRAME_L1 + level - 2);
+}
+
+void entry_put(struct mmu_context *c, unsigned level, uint64_t e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (!(e & PTE_PRESENT))
+        return;
+    if (level > 1)
+        table_put(c, m);
+    else if (mfn_is_io(m))
+        ;
+    else if (e & PTE_WRITE)
+        frame_put_writable(m);
+    else
+        frame_put(m);
+}
+
+/* As entry_put for a finished part of a tree that is given up for a while: keeps a lower table alive. */
+static void entry_keep(struct mmu_context *c, unsigned level, uint64_t e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if ((e & PTE_PRESENT) && level > 1 && TYPE_COUNT(frame_of(m)->type) == 1 && held_push(&c->v->pv.kept, m))
+        return; /* the reference went to the list */
+    entry_put(c, level, e);
+}
+
+/* Croft's part of each root table */
+static void fill_hole(uint64_t *l4)
+{
+    for (unsigned i = 0; i < HOLE_L4_COUNT; i++)
+        l4[HOLE_L4_FIRST + i] = host_l4[HOLE_L4_FIRST + i];
+}
+
+static int validate(struct mmu_context *c, mfn_t m, unsigned level)
+{
+    uint64_t *table = mfn_to_virt(m);
+    unsigned i;
+    int rc = 0;
+
+    for (i = 0; i < 512; i++) {
+        uint64_t e = table[i];
+
+        if (!(e & PTE_PRESENT) || (level == 4 && l4_slot_is_ours(i)))
+            continue;
+        if (level > 1 && c->v && c->validated && hypercall_preempt_check()) {
+            rc = MMU_RESTART;
+            break;
+        }
+        rc = entry_get(c, level, i, &e);
+        if (unlikely(rc))
+            break;
+        if (e != table[i])
+            table[i] = e;
+    }
+    if (likely(!rc)) {
+        if (level == 4)
+            fill_hole(table);
+        return 0;
+    }
+    while (i-- > 0) {
+        if (level == 4 && l4_slot_is_ours(i))
+            continue;
+        if (rc == MMU_RESTART)
+            entry_keep(c, level, table[i]);
+        else
+            entry_put(c, level, table[i]);
+    }
+    return rc;
+}
+
+int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
+{
+    struct frame *f;
+    uint64_t t;
+    int rc;
+
+    if (unlikely(!frame_get(m, c->l.d)))
+        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is not a frame of this domain\n", m.n, type_level(type));
+    f = frame_of(m);
+    t = READ_ONCE(f->type);
+    for (;;) {
+        if (TYPE_COUNT(t)) {
+            if (unlikely(TYPE_OF(t) != type || !(t & TYPE_VALIDATED))) {
+                frame_put(m);
+                return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is in use, type 0x%lx\n", m.n, type_level(type), t);
+            }
+            if (CAS(&f->type, &t, t + 1))
+                return 0;
+        } else if (CAS(&f->type, &t, TYPE_MAKE(type) | 1)) {
+            break;
+        }
+    }
+    /* Nobody may go on writing to it through a stale translation, nor walk it as what it was before. */
+    if (TYPE_OF(t) != type && TYPE_OF(t) != FRAME_NONE)
+        tlb_flush_since(&c->l.d->dirty_cpus, f->tlb_stamp);
+    rc = validate(c, m, type_level(type));
+    if (unlikely(rc)) {
+        f->tlb_stamp = tlb_clock;
+        WRITE_ONCE(f->type, TYPE_MAKE(type));
+        frame_put(m);
+        return rc;
+    }
+    __atomic_fetch_or(&f->type, TYPE_VALIDATED, __ATOMIC_RELEASE);
+    c->validated++;
+    return 0;
+}
+
+static void take_apart(struct mmu_context *c, mfn_t m, unsigned level)
+{
+    struct frame *f = frame_of(m);
+    const uint64_t *table = mfn_to_virt(m);
+
+    for (unsigned i = 0; i < 512; i++)
+        if (!(level == 4 && l4_slot_is_ours(i)) && (table[i] & PTE_PRESENT))
+            entry_put(c, level, table[i]);
+    f->tlb_stamp = tlb_clock;
+    WRITE_ONCE(f->type, TYPE_MAKE(TYPE_OF(f->type)));
+    frame_put(m);
+}
+
+void table_put(struct mmu_context *c, mfn_t m)
+{
+    struct frame *f = frame_of(m);
+    uint64_t t = READ_ONCE(f->type);
+
+    /* Changes of a table's type count happen under the mm_lock, so the count cannot move here. */
+    ASSERT(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)));
+    if (TYPE_COUNT(t) > 1) {
+        WRITE_ONCE(f->type, t - 1);
+        frame_put(m);
+        return;
+    }
+    if (c->v && held_push(&c->v->pv.doomed, m))
+        return;
+    take_apart(c, m, type_level(TYPE_OF(t)));
+}
+
+bool mmu_drain_doomed(struct mmu_context *c)
+{
+    struct vcpu *v = c->v;
+    mfn_t m;
+
+    while (held_pop(&v->pv.doomed, &m)) {
+        struct frame *f = frame_of(m);
+        uint64_t t = f->type;
+
+        if (TYPE_COUNT(t) > 1) { /* found a new user since */
+            WRITE_ONCE(f->type, t - 1);
+            frame_put(m);
+        } else {
+            take_apart(c, m, type_level(TYPE_OF(t)));
+        }
+        if (v->pv.doomed && hypercall_preempt_check())
+            return false;
+    }
+    return true;
+}
+
+void mmu_drop_kept(struct mmu_context *c)
+{
+    mfn_t m;
+
+    while (held_pop(&c->v->pv.kept, &m))
+        table_put(c, m);
+}
+
+/* Descriptor pages: the same life as an L1 table's, with descriptors for entries, which refer to nothing. */
+
+bool frame_get_segdesc(mfn_t m, struct domain *d)
+{
+    struct domain_locked l;
+    struct frame *f;
+    uint64_t t;
+    bool ok = false;
+
+    if (!frame_get(m, d))
+        return false;
+    f = frame_of(m);
+    l = domain_mm_lock(d);
+    t = READ_ONCE(f->type);
+    for (;;) {
+        if (TYPE_COUNT(t)) {
+            if (TYPE_OF(t) != FRAME_SEGDESC)
+                break;
+            if (CAS(&f->type, &t, t + 1)) {
+                ok = true;
+                break;
+            }
+        } else if (CAS(&f->type, &t, TYPE_MAKE(FRAME_SEGDESC) | 1)) {
+            if (TYPE_OF(t) != FRAME_SEGDESC && TYPE_OF(t) != FRAME_NONE)
+                tlb_flush_since(&d->dirty_cpus, f->tlb_stamp);
+            ok = descriptor_validate_page(d, mfn_to_virt(m));
+            WRITE_ONCE(f->type, TYPE_MAKE(FRAME_SEGDESC) | (ok ? TYPE_VALIDATED | 1 : 0));
+            break;
+        }
+    }
+    domain_mm_unlock(l);
+    if (!ok)
+        frame_put(m);
+    return ok;
+}
+
+void frame_put_segdesc(mfn_t m)
+{
+    struct frame *f = frame_of(m);
+    struct domain *d = domain_owner_of_frame(frame_owner(f));
+    struct domain_locked l = domain_mm_lock(d);
+    uint64_t t = f->type;
+
+    ASSERT(TYPE_OF(t) == FRAME_SEGDESC && TYPE_COUNT(t));
+    f->tlb_stamp = tlb_clock;
+    WRITE_ONCE(f->type, TYPE_COUNT(t) == 1 ? TYPE_MAKE(FRAME_SEGDESC) : t - 1);
+    domain_mm_unlock(l);
+    frame_put(m);
+}

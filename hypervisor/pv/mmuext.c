@@ -1,0 +1,327 @@
+/* mmuext_op: roots, pinning, flushes, LDT, clear and copy. And the MMU's part in a vcpu's life. */
+#include "cpu/instr.h"
+#include "cpu/tlb.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "pv/mmu.h"
+#include "pv/mmu_types.h"
+#include "pv/mode.h"
+
+#define MMU_PREEMPTED 0x80000000U
+
+/* A guest's bitmap of vcpus (as many bits as the domain has vcpus, in longs) to the CPUs where they may have translations. */
+long mmu_vcpus_to_cpus(const struct domain *d, const void *guest_bitmap, cpumask_t *out)
+{
+    unsigned long bits[BITMAP_LONGS(MAX_VCPUS)] = {0};
+    unsigned i, bytes = DIV_ROUND_UP(d->vcpu_count, 8);
+
+    if (copy_from_guest(bits, guest_bitmap, bytes))
+        return -EFAULT;
+    memset(out, 0, sizeof(*out));
+    for_each_set_bit (i, bits, d->vcpu_count)
+        if (d->vcpus[i])
+            cpumask_set(READ_ONCE(d->vcpus[i]->processor), out);
+    /* A vcpu that moved since has flushed where it came from or marks that CPU dirty still. */
+    for (i = 0; i < ARRAY_SIZE(out->bits); i++)
+        out->bits[i] &= d->dirty_cpus.bits[i];
+    return 0;
+}
+
+static long pin(struct mmu_context *c, mfn_t m, enum frame_type type)
+{
+    struct frame *f;
+    uint64_t t;
+    int rc = table_get(c, m, type);
+
+    if (rc)
+        return rc;
+    f = frame_of(m);
+    t = __atomic_fetch_or(&f->type, TYPE_PINNED, __ATOMIC_ACQ_REL);
+    if (t & TYPE_PINNED) {
+        table_put(c, m);
+        return refuse(-EINVAL, "frame 0x%lx is pinned already\n", m.n);
+    }
+    return 0;
+}
+
+static long unpin(struct mmu_context *c, mfn_t m)
+{
+    struct frame *f;
+
+    if (!mfn_valid(m) || frame_owner(f = frame_of(m)) != c->l.d->id || !type_is_table(TYPE_OF(f->type)) || !(f->type & TYPE_PINNED))
+        return refuse(-EINVAL, "frame 0x%lx is not pinned\n", m.n);
+    __atomic_fetch_and(&f->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
+    table_put(c, m);
+    return 0;
+}
+
+static long new_kernel_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
+{
+    mfn_t old = v->pv.kernel_root;
+    long rc;
+
+    if (m.n == old.n) {
+        if (v == current && v->pv.kernel_mode)
+            tlb_load_cr3(v->pv.kernel_cr3);
+        return 0;
+    }
+    rc = table_get(c, m, FRAME_L4);
+    if (rc)
+        return rc;
+    v->pv.kernel_root = m;
+    v->pv.kernel_cr3 = m.n << PAGE_SHIFT;
+    if (v == current && v->pv.kernel_mode)
+        tlb_load_cr3(v->pv.kernel_cr3);
+    if (old.n)
+        table_put(c, old);
+    return 0;
+}
+
+static long new_user_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
+{
+    mfn_t old = v->pv.user_root;
+    long rc;
+
+    if (m.n == old.n)
+        return 0;
+    if (m.n) {
+        rc = table_get(c, m, FRAME_L4);
+        if (rc)
+            return rc;
+    }
+    v->pv.user_root = m;
+    v->pv.user_cr3 = m.n << PAGE_SHIFT;
+    if (old.n)
+        table_put(c, old);
+    return 0;
+}
+
+int mmu_new_kernel_root(struct vcpu *v, mfn_t root)
+{
+    struct mmu_context c = {.frames = v->domain, .v = v};
+    long rc;
+
+    c.l = domain_mm_lock(v->domain);
+    /* MOV to CR3 cannot be continued with changed arguments: the slices run one after the other. */
+    while ((rc = new_kernel_root(&c, v, root)) == MMU_RESTART)
+        ;
+    mmu_drop_kept(&c);
+    while (!mmu_drain_doomed(&c))
+        ;
+    domain_mm_unlock(c.l);
+    return (int)rc;
+}
+
+static long clear_or_copy(struct vcpu *v, const struct mmuext_op *op)
+{
+    mfn_t to = MFN(op->arg1.mfn), from = MFN(op->arg2.src_mfn);
+    bool copying = op->cmd == MMUEXT_COPY_PAGE;
+
+    if (copying && !frame_get(from, v->domain))
+        return refuse(-EINVAL, "copy from frame 0x%lx, which this domain does not own\n", from.n);
+    if (!frame_get_writable(to, v->domain)) {
+        if (copying)
+            frame_put(from);
+        return refuse(-EINVAL, "clear or copy of frame 0x%lx, which this domain may not write\n", to.n);
+    }
+    if (copying) {
+        memcpy(mfn_to_virt(to), mfn_to_virt(from), PAGE_SIZE);
+        frame_put(from);
+    } else {
+        memset(mfn_to_virt(to), 0, PAGE_SIZE);
+    }
+    frame_put_writable(to);
+    return 0;
+}
+
+/* Everything that needs no mm_lock. -ENOSYS for what is not known. */
+static long flush_op(struct vcpu *v, const struct mmuext_op *op)
+{
+    struct domain *d = v->domain;
+    cpumask_t mask;
+    long rc;
+
+    switch (op->cmd) {
+    case MMUEXT_TLB_FLUSH_LOCAL:
+        tlb_flush_local();
+        return 0;
+    case MMUEXT_INVLPG_LOCAL:
+        if (op->arg1.linear_addr - HOLE_START >= HOLE_END - HOLE_START)
+            invlpg(op->arg1.linear_addr);
+        return 0;
+    case MMUEXT_TLB_FLUSH_MULTI:
+    case MMUEXT_INVLPG_MULTI:
+        rc = mmu_vcpus_to_cpus(d, op->arg2.vcpumask.p, &mask);
+        if (rc)
+            return rc;
+        if (op->cmd == MMUEXT_TLB_FLUSH_MULTI)
+            tlb_flush_mask(&mask);
+        else
+            tlb_flush_page_mask(&mask, op->arg1.linear_addr);
+        return 0;
+    case MMUEXT_TLB_FLUSH_ALL:
+        mask = d->dirty_cpus;
+        tlb_flush_mask(&mask);
+        return 0;
+    case MMUEXT_INVLPG_ALL:
+        mask = d->dirty_cpus;
+        tlb_flush_page_mask(&mask, op->arg1.linear_addr);
+        return 0;
+    case MMUEXT_FLUSH_CACHE:
+    case MMUEXT_FLUSH_CACHE_GLOBAL:
+        if (!d->pv.io_memory)
+            return refuse(-EPERM, "cache flush by a domain without device memory\n");
+        wbinvd();
+        return 0;
+    case MMUEXT_SET_LDT:
+        return descriptor_set_ldt(v, op->arg1.linear_addr, op->arg2.nr_ents);
+    case MMUEXT_CLEAR_PAGE:
+    case MMUEXT_COPY_PAGE:
+        return clear_or_copy(v, op);
+    default:
+        return refuse(-ENOSYS, "mmuext_op command %u\n", op->cmd);
+    }
+}
+
+static long table_op(struct mmu_context *c, struct vcpu *v, const struct mmuext_op *op)
+{
+    mfn_t m = MFN(op->arg1.mfn);
+
+    switch (op->cmd) {
+    case MMUEXT_PIN_L1_TABLE:
+    case MMUEXT_PIN_L2_TABLE:
+    case MMUEXT_PIN_L3_TABLE:
+    case MMUEXT_PIN_L4_TABLE:
+        return pin(c, m, FRAME_L1 + (op->cmd - MMUEXT_PIN_L1_TABLE));
+    case MMUEXT_UNPIN_TABLE:
+        return unpin(c, m);
+    case MMUEXT_NEW_BASEPTR:
+        return new_kernel_root(c, v, m);
+    default:
+        return new_user_root(c, v, m);
+    }
+}
+
+static bool is_table_op(unsigned cmd)
+{
+    return cmd <= MMUEXT_UNPIN_TABLE || cmd == MMUEXT_NEW_BASEPTR || cmd == MMUEXT_NEW_USER_BASEPTR;
+}
+
+long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint64_t a_domid, uint64_t a5)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    const struct mmuext_op *ops = (const struct mmuext_op *)a_ops;
+    uint32_t count = (uint32_t)a_count, i = 0, done = 0;
+    struct mmu_context c = {.frames = d, .v = v};
+    long rc = 0;
+
+    if ((uint16_t)a_domid != DOMID_SELF && (uint16_t)a_domid != d->id)
+        return d->is_privileged ? refuse(-ESRCH, "mmuext_op on domain %u: there is no such domain\n", (uint16_t)a_domid)
+                                : refuse(-EPERM, "mmuext_op on another domain needs privilege\n");
+    if (count & MMU_PREEMPTED) {
+        count &= ~MMU_PREEMPTED;
+        if (a_done && copy_from_guest(&done, (void *)a_done, sizeof(done)))
+            return -EFAULT;
+    }
+    if (v->pv.doomed) {
+        c.l = domain_mm_lock(d);
+        rc = mmu_drain_doomed(&c) ? 0 : MMU_RESTART;
+        domain_mm_unlock(c.l);
+    }
+    for (; !rc && i < count; i++) {
+        struct mmuext_op op;
+
+        if (i && hypercall_preempt_check()) {
+            rc = MMU_RESTART;
+            break;
+        }
+        if (copy_from_guest(&op, ops + i, sizeof(op))) {
+            rc = -EFAULT;
+            break;
+        }
+        if (is_table_op(op.cmd)) {
+            bool drained = true;
+
+            c.l = domain_mm_lock(d);
+            rc = table_op(&c, v, &op);
+            if (v->pv.kept && rc != MMU_RESTART)
+                mmu_drop_kept(&c);
+            if (v->pv.doomed)
+                drained = mmu_drain_doomed(&c);
+            domain_mm_unlock(c.l);
+            if (!rc && !drained) {
+                i++;
+                rc = MMU_RESTART;
+                break;
+            }
+        } else {
+            rc = flush_op(v, &op);
+        }
+        if (rc)
+            break;
+    }
+    done += i;
+    if (a_done && copy_to_guest((void *)a_done, &done, sizeof(done)))
+        return -EFAULT;
+    if (rc == MMU_RESTART)
+        return hypercall_continue((uint64_t)(ops + i), (count - i) | MMU_PREEMPTED, a_done, a_domid, 0);
+    return rc;
+}
+
+int mmu_set_initial_root(struct vcpu *v, mfn_t root)
+{
+    struct mmu_context c = {.frames = v->domain};
+    int rc;
+
+    c.l = domain_mm_lock(v->domain);
+    rc = table_get(&c, root, FRAME_L4);
+    domain_mm_unlock(c.l);
+    if (rc)
+        return rc;
+    v->pv.kernel_root = root;
+    v->pv.kernel_cr3 = root.n << PAGE_SHIFT;
+    return 0;
+}
+
+int mmu_set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
+{
+    struct mmu_context c = {.frames = v->domain};
+    int rc;
+
+    c.l = domain_mm_lock(v->domain);
+    rc = table_get(&c, kernel, FRAME_L4);
+    if (!rc && user.n) {
+        rc = table_get(&c, user, FRAME_L4);
+        if (rc)
+            table_put(&c, kernel);
+    }
+    domain_mm_unlock(c.l);
+    if (rc)
+        return rc;
+    v->pv.kernel_root = kernel;
+    v->pv.kernel_cr3 = kernel.n << PAGE_SHIFT;
+    v->pv.user_root = user;
+    v->pv.user_cr3 = user.n << PAGE_SHIFT;
+    return 0;
+}
+
+void mmu_release_vcpu(struct vcpu *v)
+{
+    struct mmu_context c = {.frames = v->domain, .v = v};
+
+    descriptor_set_ldt(v, 0, 0);
+    c.l = domain_mm_lock(v->domain);
+    mmu_drop_kept(&c);
+    if (v->pv.kernel_root.n)
+        table_put(&c, v->pv.kernel_root);
+    if (v->pv.user_root.n)
+        table_put(&c, v->pv.user_root);
+    v->pv.kernel_root = v->pv.user_root = MFN(0);
+    v->pv.kernel_cr3 = v->pv.user_cr3 = 0;
+    while (!mmu_drain_doomed(&c))
+        ;
+    domain_mm_unlock(c.l);
+}

@@ -1,0 +1,313 @@
+/* The deprivileged kernel mode: hypercall page, changes between guest user and kernel, bounce frames, iret. */
+#include "cpu/cpu.h"
+#include "cpu/instr.h"
+#include "cpu/tlb.h"
+#include "domain/guest_access.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "pv/mode.h"
+#include "pv/mode_entry.h"
+#include "pv/traps.h"
+
+bool smap_enabled;
+
+/* One 32-byte entry a hypercall: save what SYSCALL destroys, number to eax, syscall. iret never comes back. */
+void pv_write_hypercall_page(void *page)
+{
+    for (unsigned nr = 0; nr < PAGE_SIZE / 32; nr++) {
+        uint8_t *p = (uint8_t *)page + nr * 32;
+        bool iret = nr == __HYPERVISOR_iret;
+
+        memset(p, 0xcc, 32);
+        *p++ = 0x51; /* push %rcx */
+        *p++ = 0x41; /* push %r11 */
+        *p++ = 0x53;
+        if (iret)
+            *p++ = 0x50; /* push %rax */
+        *p++ = 0xb8; /* mov $nr, %eax */
+        *(uint32_t *)p = nr;
+        p += 4;
+        *p++ = 0x0f; /* syscall */
+        *p++ = 0x05;
+        if (iret)
+            continue;
+        *p++ = 0x41; /* pop %r11 */
+        *p++ = 0x5b;
+        *p++ = 0x59; /* pop %rcx */
+        *p++ = 0xc3; /* ret */
+    }
+}
+
+void mode_to_kernel(struct vcpu *v)
+{
+    unsigned long flags;
+
+    if (v->pv.kernel_mode)
+        return;
+    flags = irq_save();
+    __asm__ volatile("swapgs" ::: "memory");
+    v->pv.kernel_mode = true;
+    tlb_load_cr3(v->pv.kernel_cr3);
+    irq_restore(flags);
+}
+
+bool mode_to_user(struct vcpu *v)
+{
+    unsigned long flags;
+
+    if (!v->pv.user_cr3)
+        return false;
+    flags = irq_save();
+    __asm__ volatile("swapgs" ::: "memory");
+    v->pv.kernel_mode = false;
+    tlb_load_cr3(v->pv.user_cr3);
+    irq_restore(flags);
+    return true;
+}
+
+/*
+ * Puts a bounce frame on the guest kernel's stack and points regs at the handler:
+ * rcx, r11, [error code,] rip, cs with the saved upcall mask in bits 32-39, rflags, rsp, ss. CS has RPL 0 if the kernel itself was
+ * interrupted, so that the guest can tell.
+ */
+static bool bounce(struct cpu_user_regs *regs, uint64_t handler, uint16_t cs, bool has_error, uint32_t error, bool mask_events)
+{
+    struct vcpu *v = current;
+    bool from_kernel = v->pv.kernel_mode;
+    uint8_t mask = v->info->evtchn_upcall_mask;
+    uint64_t flags = regs->rflags & ~(EFLAGS_IF | EFLAGS_IOPL);
+    uint64_t frame[8], sp;
+    unsigned n = 0;
+
+    if (!mask)
+        flags |= EFLAGS_IF;
+    if (v->domain->vm_assist & (1U << VMASST_TYPE_architectural_iopl))
+        flags |= (uint64_t)(v->pv.iopl & 3) << 12;
+    frame[n++] = regs->rcx;
+    frame[n++] = regs->r11;
+    if (has_error)
+        frame[n++] = error;
+    frame[n++] = regs->rip;
+    frame[n++] = (from_kernel ? regs->cs & ~3U : regs->cs) | (uint64_t)mask << 32;
+    frame[n++] = flags;
+    frame[n++] = regs->rsp;
+    frame[n++] = regs->ss;
+
+    sp = from_kernel ? regs->rsp : v->pv.kernel_sp;
+    mode_to_kernel(v);
+    sp = (sp & ~15UL) - n * 8;
+    if (copy_to_guest((void *)sp, frame, n * 8)) {
+        domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for an exception or event (handler 0x%lx, rip 0x%lx)\n",
+                     sp, handler, (unsigned long)regs->rip);
+        return false;
+    }
+    if (mask_events)
+        v->info->evtchn_upcall_mask = 1;
+    regs->rip = handler;
+    regs->cs = mode_fix_selector(cs);
+    regs->ss = FLAT_KERNEL_SS;
+    regs->rsp = sp;
+    regs->rflags &= ~(EFLAGS_TF | EFLAGS_VM | EFLAGS_RF | EFLAGS_NT | EFLAGS_AC | EFLAGS_DF);
+    regs->entry_vector = 0;
+    return true;
+}
+
+static bool vector_has_error(unsigned vector)
+{
+    return vector < 32 && (1U << vector & (1U << X86_DF | 1U << X86_TS | 1U << X86_NP | 1U << X86_SS | 1U << X86_GP |
+                                           1U << X86_PF | 1U << X86_AC | 1U << X86_CP));
+}
+
+void pv_inject_exception(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code)
+{
+    struct vcpu *v = current;
+    const struct trap_info *t = &v->pv.traps[vector];
+
+    if (!t->address) {
+        domain_crash(v->domain, "exception %u (error 0x%x) at rip 0x%lx, rsp 0x%lx, cr2 0x%lx in guest %s mode, and its kernel has no handler for it\n", vector,
+                     error_code, (unsigned long)regs->rip, (unsigned long)regs->rsp, (unsigned long)v->pv.cr2,
+                     v->pv.kernel_mode ? "kernel" : "user");
+        return;
+    }
+    bounce(regs, t->address, t->cs, vector_has_error(vector), error_code, TI_GET_IF(t));
+}
+
+void pv_inject_page_fault(struct cpu_user_regs *regs, unsigned long cr2, uint32_t error_code)
+{
+    struct vcpu *v = current;
+
+    v->pv.cr2 = cr2;
+    v->info->arch.cr2 = cr2;
+    /* The guest's kernel runs in ring 3; to itself it is the supervisor. */
+    if (v->pv.kernel_mode)
+        error_code &= ~PFEC_USER;
+    else
+        error_code |= PFEC_USER;
+    pv_inject_exception(regs, X86_PF, error_code);
+}
+
+static void inject_failsafe(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+    struct { uint16_t ds, es, fs, gs; } sel;
+    uint64_t frame[4];
+    uint64_t sp;
+
+    if (!v->pv.failsafe_callback) {
+        domain_crash(v->domain, "a selector of its context is bad (cs 0x%x ss 0x%x rip 0x%lx) and its kernel has no failsafe callback\n",
+                     regs->cs, regs->ss, (unsigned long)regs->rip);
+        return;
+    }
+    __asm__("mov %%ds, %0; mov %%es, %1; mov %%fs, %2; mov %%gs, %3"
+            : "=r"(sel.ds), "=r"(sel.es), "=r"(sel.fs), "=r"(sel.gs));
+    if (!bounce(regs, v->pv.failsafe_callback, FLAT_KERNEL_CS, false, 0, v->pv.failsafe_disables_events))
+        return;
+    /* rcx, r11, then the four data selectors, then the rest of the frame */
+    sp = regs->rsp;
+    {
+        uint64_t head[2];
+
+        if (copy_from_guest(head, (void *)sp, sizeof(head)))
+            goto bad;
+        frame[0] = sel.ds;
+        frame[1] = sel.es;
+        frame[2] = sel.fs;
+        frame[3] = sel.gs;
+        if (copy_to_guest((void *)(sp - 16), frame, sizeof(frame)) ||
+            copy_to_guest((void *)(sp - 32), head, sizeof(head)))
+            goto bad;
+        regs->rsp = sp - 32;
+        return;
+    }
+bad:
+    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for the failsafe callback\n", sp);
+}
+
+/* IRETQ to the guest faulted: the registers are back in guest_regs (cpu/exceptions.c put them there). */
+void pv_iret_to_guest_failed(struct cpu_user_regs *regs)
+{
+    inject_failsafe(regs);
+}
+
+/* A selector could not be loaded while switching to v (domain/switch.c). */
+void pv_selector_failed(struct cpu_user_regs *regs)
+{
+    inject_failsafe(regs);
+}
+
+/* exit_work or an unmasked event: called from the exit path with interrupts off. */
+void pv_exit_work(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (v->pv.exit_work) {
+        v->pv.exit_work = false;
+        if (v->pv.nmi_pending && v->pv.nmi_masked) {
+            /* stays pending until the iret of the one before; looked at again then */
+        } else if (v->pv.nmi_pending) {
+            v->pv.nmi_pending = false;
+            if (v->pv.nmi_callback) {
+                v->pv.nmi_masked = true;
+                bounce(regs, v->pv.nmi_callback, FLAT_KERNEL_CS, false, 0, true);
+                return;
+            }
+        }
+    }
+    if (!v->info->evtchn_upcall_pending || v->info->evtchn_upcall_mask)
+        return;
+    if (!v->pv.event_callback) {
+        /* Nothing to deliver to yet: leave it pending, but do not come back here for ever. */
+        v->info->evtchn_upcall_mask = 1;
+        return;
+    }
+    bounce(regs, v->pv.event_callback, FLAT_KERNEL_CS, false, 0, true);
+}
+
+/* The slow ways of entry.S. */
+
+void pv_syscall(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (!v->pv.syscall_callback) {
+        regs->rip -= 2;
+        pv_inject_exception(regs, X86_UD, 0);
+        return;
+    }
+    bounce(regs, v->pv.syscall_callback, FLAT_KERNEL_CS, false, 0, v->pv.syscall_disables_events);
+}
+
+void pv_syscall_bad_stack(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (smap_enabled)
+        __asm__ volatile("clac" ::: "memory");
+    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for a system call\n", (unsigned long)v->pv.kernel_sp);
+}
+
+void pv_syscall32(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (v->pv.kernel_mode || !v->pv.syscall32_callback) {
+        regs->rip -= 2;
+        pv_inject_exception(regs, X86_UD, 0);
+        return;
+    }
+    bounce(regs, v->pv.syscall32_callback, FLAT_KERNEL_CS, false, 0, v->pv.syscall32_disables_events);
+}
+
+void pv_sysenter(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (v->pv.kernel_mode || !v->pv.sysenter_callback) {
+        pv_inject_exception(regs, X86_GP, 0);
+        return;
+    }
+    bounce(regs, v->pv.sysenter_callback, FLAT_KERNEL_CS, false, 0, v->pv.sysenter_disables_events);
+}
+
+void pv_iret_no_user_root(struct cpu_user_regs *regs)
+{
+    domain_crash(current->domain, "iret to user mode (rip 0x%lx) without a user page table (MMUEXT_NEW_USER_BASEPTR)\n",
+                 (unsigned long)regs->rip);
+}
+
+void pv_iret_fault(struct cpu_user_regs *regs)
+{
+    domain_crash(current->domain, "iret hypercall with its stack at 0x%lx not readable\n", (unsigned long)regs->rsp);
+}
+
+void pv_iret(struct cpu_user_regs *regs)
+{
+    struct vcpu *v = current;
+    struct iret_context c;
+
+    if (copy_from_guest(&c, (void *)regs->rsp, sizeof(c))) {
+        pv_iret_fault(regs);
+        return;
+    }
+    regs->rax = c.rax;
+    regs->rip = c.rip;
+    regs->rsp = c.rsp;
+    if (c.flags & VGCF_in_syscall) {
+        c.cs = FLAT_USER_CS64;
+        c.ss = FLAT_USER_SS;
+        regs->rcx = c.rip;
+        regs->r11 = c.rflags;
+    } else {
+        regs->rcx = c.rcx;
+        regs->r11 = c.r11;
+    }
+    regs->ss = (uint16_t)c.ss;
+    v->info->evtchn_upcall_mask = !(c.rflags & EFLAGS_IF);
+    regs->rflags = (c.rflags & 0x250dd5) | EFLAGS_IF | EFLAGS_MBS;
+    v->pv.nmi_masked = false;
+    if (v->pv.nmi_pending)
+        v->pv.exit_work = true;
+    regs->cs = (uint16_t)c.cs | 3;
+    if ((c.cs & 3) == 3 && !mode_to_user(v))
+        pv_iret_no_user_root(regs);
+}

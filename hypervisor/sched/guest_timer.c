@@ -1,0 +1,71 @@
+/* A vcpu's single-shot and periodic timers. */
+#include "sched/guest_timer.h"
+
+#include "cpu/softirq.h"
+#include "domain/domain.h"
+#include "sched/time.h"
+
+static void singleshot_fired(void *arg)
+{
+    event_send_virq(arg, VIRQ_TIMER);
+}
+
+static void periodic_fired(void *arg)
+{
+    /* If v is elsewhere by now, or sleeps, the tick is given when it is switched in. */
+    if (arg == current)
+        guest_timer_switch_in(arg);
+}
+
+void guest_timers_init(struct vcpu *v)
+{
+    timer_init(&v->singleshot, singleshot_fired, v, v->processor);
+    timer_init(&v->periodic, periodic_fired, v, v->processor);
+    v->periodic_period = v->is_idle ? 0 : GUEST_TIMER_DEFAULT_PERIOD;
+    v->periodic_last = now();
+}
+
+void guest_timers_kill(struct vcpu *v)
+{
+    v->periodic_period = 0;
+    timer_kill(&v->periodic);
+    timer_kill(&v->singleshot);
+}
+
+void guest_timer_singleshot(struct vcpu *v, ns_t expires)
+{
+    if (unlikely(v->singleshot.cpu != v->processor))
+        timer_migrate(&v->singleshot, v->processor);
+    timer_set(&v->singleshot, expires);
+}
+
+void guest_timer_periodic(struct vcpu *v, ns_t period)
+{
+    WRITE_ONCE(v->periodic_period, period);
+    timer_stop(&v->periodic);
+    if (period) {
+        WRITE_ONCE(v->periodic_last, now());
+        softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE); /* which calls guest_timer_switch_in if v runs */
+    }
+}
+
+void guest_timer_switch_in(struct vcpu *v)
+{
+    ns_t period = READ_ONCE(v->periodic_period), last = v->periodic_last, t = now();
+
+    if (!period)
+        return;
+    if (t - last >= period && t > last) {
+        last = t - (t - last) % period; /* ticks missed while it did not run come as one */
+        v->periodic_last = last;
+        event_send_virq(v, VIRQ_TIMER);
+    }
+    if (v->periodic.cpu != cpu_id())
+        timer_migrate(&v->periodic, cpu_id());
+    timer_set(&v->periodic, last + period);
+}
+
+void guest_timer_switch_out(struct vcpu *v)
+{
+    timer_stop(&v->periodic);
+}

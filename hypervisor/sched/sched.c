@@ -1,0 +1,685 @@
+/*
+ * The scheduler: run queues, and the states of vcpus. sched/sched.h tells the rules, sched/bvt.c has the arithmetic.
+ */
+#include "sched/sched.h"
+
+#include "boot/options.h"
+#include "cpu/smp.h"
+#include "cpu/softirq.h"
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "sched/bvt.h"
+#include "sched/guest_timer.h"
+#include "sched/time.h"
+
+struct run_queue {
+    spinlock_t lock;
+    struct bvt_queue bvt;
+    struct vcpu *on_cpu;   /* who runs on the CPU, or is being switched to; never in the queue */
+    struct vcpu *idle;
+    struct timer slice;    /* fires when it is ahead of the first in the queue by the allowance */
+    uint64_t switches, pulls, preemptions;
+} __aligned(64);
+
+static struct run_queue run_queues[NR_CPUS];
+
+/* CPUs that run their idle vcpu and were not given something to do since. A CPU sets its bit before it looks at the other
+ * queues for the last time; who puts something into a queue looks at the bits afterwards: one of the two sees the other. */
+static cpumask_t idle_cpus;
+
+static ns_t allowance(void)
+{
+    return MICROSECS(options.sched_allowance_us);
+}
+
+static struct vcpu *vcpu_of(struct sched_vcpu *s)
+{
+    return container_of(s, struct vcpu, sched);
+}
+
+static bool queued(const struct vcpu *v)
+{
+    return !list_empty(&v->sched.queue);
+}
+
+/* Locks the queue that v belongs to; interrupts are disabled. */
+static struct run_queue *queue_lock(struct vcpu *v)
+{
+    for (;;) {
+        uint32_t cpu = READ_ONCE(v->processor);
+
+        spin_lock(&run_queues[cpu].lock);
+        if (likely(v->processor == cpu))
+            return &run_queues[cpu];
+        spin_unlock(&run_queues[cpu].lock);
+    }
+}
+
+static void set_runstate(struct vcpu *v, int state, ns_t t)
+{
+    struct sched_vcpu *s = &v->sched;
+
+    s->runstate_time[s->runstate] += t - s->runstate_entry;
+    s->runstate = state;
+    s->runstate_entry = t;
+}
+
+/* The runstate of a vcpu that does not run. */
+static void set_runstate_waiting(struct vcpu *v, ns_t t)
+{
+    int state = v->blocked ? RUNSTATE_blocked : vcpu_runnable(v) ? RUNSTATE_runnable : RUNSTATE_offline;
+
+    if (v->sched.runstate != state)
+        set_runstate(v, state, t);
+}
+
+/* An idle CPU that v may use, claimed: nobody else gets it. NR_CPUS if there is none. */
+static unsigned claim_idle_cpu(const struct vcpu *v)
+{
+    unsigned cpu;
+
+    for_each_cpu(cpu, &idle_cpus)
+        if (cpumask_test(cpu, &v->sched.hard_affinity) && cpumask_test(cpu, &cpu_online) &&
+            test_and_clear_bit(cpu, idle_cpus.bits))
+            return cpu;
+    return NR_CPUS;
+}
+
+/* v waits in a queue: an idle CPU shall pull it. */
+static void call_idle_cpu(const struct vcpu *v)
+{
+    unsigned cpu;
+
+    smp_mb(); /* the queue is seen before idle_cpus is looked at */
+    cpu = claim_idle_cpu(v);
+    if (cpu < NR_CPUS)
+        softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
+}
+
+/* Where a vcpu that wakes shall run. Its queue is locked. */
+static unsigned choose_cpu(const struct vcpu *v)
+{
+    const struct run_queue *rq = &run_queues[v->processor];
+    bool allowed = cpumask_test(v->processor, &v->sched.hard_affinity);
+    unsigned cpu;
+
+    if (allowed && rq->on_cpu == rq->idle && !rq->bvt.count)
+        return v->processor;
+    cpu = claim_idle_cpu(v);
+    if (cpu < NR_CPUS || allowed)
+        return cpu < NR_CPUS ? cpu : v->processor;
+    for_each_cpu(cpu, &cpu_online)
+        if (cpumask_test(cpu, &v->sched.hard_affinity))
+            return cpu;
+    return v->processor; /* vcpu_set_affinity does not let this happen */
+}
+
+/* v, in no queue and not running, goes from one locked queue to the other. */
+static void move(struct vcpu *v, struct run_queue *from, struct run_queue *to)
+{
+    bvt_migrate(&v->sched, &from->bvt, &to->bvt);
+    WRITE_ONCE(v->processor, (uint32_t)(to - run_queues));
+}
+
+/* v was put into the locked queue of 'cpu': does the one that runs there have to go, at once or later? */
+static void check_preemption(struct run_queue *rq, unsigned cpu, struct vcpu *v, ns_t t)
+{
+    struct vcpu *running = rq->on_cpu;
+    int64_t evt;
+
+    if (running == rq->idle) {
+        cpumask_clear(cpu, &idle_cpus);
+        softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
+        return;
+    }
+    if (bvt_first(&rq->bvt) != &v->sched)
+        return;
+    evt = bvt_evt_after(&running->sched, t - running->sched.run_start);
+    if (bvt_should_preempt(&running->sched, evt, &v->sched, allowance()))
+        softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
+    else
+        timer_set(&rq->slice, t + bvt_slice(&running->sched, evt, &v->sched, allowance()));
+}
+
+void vcpu_wake(struct vcpu *v)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq, *to;
+    ns_t t;
+
+    for (;;) {
+        rq = to = queue_lock(v);
+        t = now();
+        if (!vcpu_runnable(v) || queued(v) || rq->on_cpu == v) {
+            if (!queued(v) && rq->on_cpu != v)
+                set_runstate_waiting(v, t);
+            spin_unlock_irqrestore(&rq->lock, flags);
+            return;
+        }
+        if (v->sched.running) /* still being switched out of here: sched_switch_done sees to the rest */
+            break;
+        to = &run_queues[choose_cpu(v)];
+        if (to == rq)
+            break;
+        if (spin_trylock(&to->lock)) {
+            move(v, rq, to);
+            spin_unlock(&rq->lock);
+            break;
+        }
+        if (to->on_cpu == to->idle)
+            cpumask_set(to - run_queues, &idle_cpus); /* gives the claim back */
+        if (cpumask_test(v->processor, &v->sched.hard_affinity)) {
+            to = rq; /* from where call_idle_cpu will have it pulled */
+            break;
+        }
+        spin_unlock(&rq->lock);
+        cpu_relax();
+    }
+    rq = to;
+    set_runstate_waiting(v, t);
+    if (rq->on_cpu != rq->idle) {
+        struct sched_vcpu *s = &rq->on_cpu->sched;
+
+        bvt_charge(s, t - s->run_start, t);
+        s->run_start = t;
+        bvt_update_svt(&rq->bvt, s);
+    }
+    bvt_wake(&rq->bvt, &v->sched, t);
+    bvt_enqueue(&rq->bvt, &v->sched);
+    check_preemption(rq, v->processor, v, t);
+    if (rq->on_cpu != rq->idle)
+        call_idle_cpu(v);
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+void vcpu_sleep(struct vcpu *v)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+
+    if (!vcpu_runnable(v)) {
+        if (queued(v))
+            bvt_dequeue(&rq->bvt, &v->sched);
+        if (rq->on_cpu == v)
+            softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
+        else
+            set_runstate_waiting(v, now());
+    }
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+void vcpu_sleep_sync(struct vcpu *v)
+{
+    vcpu_sleep(v);
+    while (v->sched.running && !vcpu_runnable(v))
+        cpu_relax();
+}
+
+void vcpu_unblock(struct vcpu *v)
+{
+    if (!v->blocked || !__atomic_exchange_n(&v->blocked, false, __ATOMIC_SEQ_CST))
+        return;
+    if (v->polling) {
+        v->polling = false;
+        clear_bit(v->id, v->domain->event.pollers);
+    }
+    vcpu_wake(v);
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+    vcpu_unblock(v);
+    if (v->sched.running && v->processor != cpu_id())
+        smp_send_wake(v->processor);
+}
+
+void vcpu_block(void)
+{
+    struct vcpu *v = current;
+
+    if (v->info)
+        v->info->evtchn_upcall_mask = 0;
+    v->blocked = true;
+    smp_mb(); /* who sends an event sets it pending and then looks at blocked */
+    if (vcpu_event_deliverable(v))
+        vcpu_unblock(v);
+    else
+        softirq_raise(SOFTIRQ_SCHEDULE);
+}
+
+static void poll_timeout(void *arg)
+{
+    struct vcpu *v = arg;
+
+    if (v->polling)
+        vcpu_unblock(v);
+}
+
+void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    bool pending;
+
+    timer_stop(&v->sched.poll_timer);
+    v->event.poll_port = count == 1 ? ports[0] : EVENT_POLL_ANY;
+    v->polling = true;
+    v->blocked = true;
+    set_bit(v->id, d->event.pollers); /* a full barrier; who makes a port pending looks at pollers afterwards */
+    pending = vcpu_event_deliverable(v);
+    for (unsigned i = 0; i < count && !pending; i++)
+        pending = event_port_pending(d, ports[i]);
+    if (pending) {
+        vcpu_unblock(v);
+        return;
+    }
+    if (timeout) {
+        if (v->sched.poll_timer.cpu != cpu_id())
+            timer_migrate(&v->sched.poll_timer, cpu_id());
+        timer_set(&v->sched.poll_timer, timeout);
+    }
+    softirq_raise(SOFTIRQ_SCHEDULE);
+}
+
+void vcpu_yield(void)
+{
+    current->sched.yielding = true;
+    softirq_raise(SOFTIRQ_SCHEDULE);
+}
+
+void vcpu_pause(struct vcpu *v)
+{
+    __atomic_fetch_add(&v->pause_count, 1, __ATOMIC_SEQ_CST);
+    if (v == current)
+        vcpu_sleep(v);
+    else
+        vcpu_sleep_sync(v);
+}
+
+void vcpu_unpause(struct vcpu *v)
+{
+    if (__atomic_fetch_sub(&v->pause_count, 1, __ATOMIC_SEQ_CST) == 1)
+        vcpu_wake(v);
+}
+
+void domain_pause_nosync(struct domain *d)
+{
+    struct vcpu *v;
+
+    __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+    for_each_vcpu(d, v)
+        vcpu_sleep(v);
+}
+
+void domain_pause(struct domain *d)
+{
+    struct vcpu *v;
+
+    domain_pause_nosync(d);
+    for_each_vcpu(d, v)
+        vcpu_sleep_sync(v);
+}
+
+void domain_unpause(struct domain *d)
+{
+    struct vcpu *v;
+
+    if (__atomic_fetch_sub(&d->pause_count, 1, __ATOMIC_SEQ_CST) != 1)
+        return;
+    for_each_vcpu(d, v)
+        vcpu_wake(v);
+}
+
+/* Takes something that may run on 'cpu' out of another queue; null if there is nothing. rq, the CPU's own, is locked. */
+static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
+{
+    for (unsigned i = 1; i < NR_CPUS; i++) {
+        unsigned other = (cpu + i) % NR_CPUS;
+        struct run_queue *from = &run_queues[other];
+        struct vcpu *found = NULL;
+        struct sched_vcpu *s;
+
+        if (!READ_ONCE(from->bvt.count))
+            continue;
+        if (!spin_trylock(&from->lock)) {
+            softirq_raise(SOFTIRQ_SCHEDULE); /* look again */
+            continue;
+        }
+        list_for_each(s, &from->bvt.list, queue) {
+            if (!s->running && cpumask_test(cpu, &s->hard_affinity)) {
+                found = vcpu_of(s);
+                bvt_dequeue(&from->bvt, s);
+                move(found, from, rq);
+                rq->pulls++;
+                break;
+            }
+        }
+        spin_unlock(&from->lock);
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+/* The first in the queue that may run here: one that may not waits for a CPU that it may use. */
+static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
+{
+    struct sched_vcpu *s;
+
+    list_for_each(s, &rq->bvt.list, queue)
+        if (cpumask_test(cpu, &s->hard_affinity))
+            return vcpu_of(s);
+    return NULL;
+}
+
+/* Who runs next; taken out of the queue. prev was charged and is in no queue; rq is locked. */
+static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev)
+{
+    bool keep = prev != rq->idle && vcpu_runnable(prev) && cpumask_test(cpu, &prev->sched.hard_affinity);
+    struct vcpu *first = first_allowed(rq, cpu);
+
+    if (first) {
+        if (keep && !prev->sched.yielding &&
+            !bvt_should_preempt(&prev->sched, prev->sched.evt, &first->sched, allowance()))
+            return prev;
+        bvt_dequeue(&rq->bvt, &first->sched);
+        return first;
+    }
+    if (keep)
+        return prev;
+    cpumask_set(cpu, &idle_cpus); /* before the last look around */
+    first = pull(rq, cpu);
+    if (first) {
+        cpumask_clear(cpu, &idle_cpus);
+        return first;
+    }
+    return rq->idle;
+}
+
+/* The timer that ends next's turn; none if nobody waits. */
+static void set_slice(struct run_queue *rq, struct vcpu *next, ns_t t)
+{
+    struct sched_vcpu *first = bvt_first(&rq->bvt);
+
+    if (first && next != rq->idle)
+        timer_set(&rq->slice, t + bvt_slice(&next->sched, next->sched.evt, first, allowance()));
+    else
+        timer_stop(&rq->slice);
+}
+
+void schedule(void)
+{
+    unsigned long flags = irq_save();
+    unsigned cpu = cpu_id();
+    struct run_queue *rq = &run_queues[cpu];
+    struct vcpu *prev, *next;
+    ns_t t;
+
+    spin_lock(&rq->lock);
+    prev = rq->on_cpu;
+    t = now();
+    if (prev != rq->idle) {
+        bvt_charge(&prev->sched, t - prev->sched.run_start, t);
+        bvt_update_svt(&rq->bvt, &prev->sched); /* even if it sleeps now: it was in the race until now */
+    }
+    prev->sched.run_start = t;
+    next = pick(rq, cpu, prev);
+    prev->sched.yielding = false;
+    if (next != prev) {
+        if (prev != rq->idle && vcpu_runnable(prev)) {
+            bvt_enqueue(&rq->bvt, &prev->sched);
+            rq->preemptions++;
+        }
+        rq->on_cpu = next;
+        rq->switches++;
+        next->sched.running = true;
+        next->sched.run_start = t;
+        set_runstate_waiting(prev, t);
+        set_runstate(next, RUNSTATE_running, t);
+    }
+    set_slice(rq, next, t);
+    spin_unlock(&rq->lock);
+
+    /* From here 'running' is seen before next's pending events are looked at (vcpu_kick does it the other way round). */
+    smp_mb();
+    if (next != prev && prev->periodic_period)
+        guest_timer_switch_out(prev);
+    if (next->periodic_period)
+        guest_timer_switch_in(next);
+    if (next != prev)
+        context_switch(prev, next);
+    irq_restore(flags);
+}
+
+void sched_switch_done(struct vcpu *prev)
+{
+    struct run_queue *rq = &run_queues[cpu_id()];
+    bool allowed;
+
+    if (prev->is_idle) {
+        prev->sched.running = false;
+        return;
+    }
+    spin_lock(&rq->lock); /* keeps prev in existence: sched_remove_vcpu waits for it */
+    smp_wmb();
+    prev->sched.running = false;
+    if (!queued(prev)) {
+        spin_unlock(&rq->lock);
+        return;
+    }
+    allowed = cpumask_test(cpu_id(), &prev->sched.hard_affinity);
+    if (allowed) {
+        call_idle_cpu(prev);
+        spin_unlock(&rq->lock);
+        return;
+    }
+    /* It may no longer run here: as if it slept and woke, it finds itself a place. */
+    bvt_dequeue(&rq->bvt, &prev->sched);
+    spin_unlock(&rq->lock);
+    vcpu_wake(prev);
+}
+
+int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
+{
+    unsigned long flags;
+    struct run_queue *rq;
+    bool any = false, wake = false;
+    unsigned cpu;
+
+    for_each_cpu(cpu, mask)
+        any |= cpumask_test(cpu, &cpu_online);
+    if (!any)
+        return -EINVAL;
+    flags = irq_save();
+    rq = queue_lock(v);
+    v->sched.hard_affinity = *mask;
+    if (!cpumask_test(v->processor, mask)) {
+        if (rq->on_cpu == v) {
+            softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
+        } else if (queued(v) && !v->sched.running) {
+            bvt_dequeue(&rq->bvt, &v->sched);
+            wake = true;
+        }
+    }
+    spin_unlock_irqrestore(&rq->lock, flags);
+    if (wake)
+        vcpu_wake(v);
+    return 0;
+}
+
+/* Changes a parameter of BVT: out of the queue, then back to its new place. */
+static void requeue(struct vcpu *v, void (*change)(struct sched_vcpu *s, void *arg), void *arg)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+    bool was_queued = queued(v);
+    ns_t t = now();
+
+    if (was_queued)
+        bvt_dequeue(&rq->bvt, &v->sched);
+    if (rq->on_cpu == v) {
+        bvt_charge(&v->sched, t - v->sched.run_start, t);
+        v->sched.run_start = t;
+        softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
+    }
+    change(&v->sched, arg);
+    if (was_queued) {
+        bvt_enqueue(&rq->bvt, &v->sched);
+        check_preemption(rq, v->processor, v, t);
+    }
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+static void change_weight(struct sched_vcpu *s, void *arg)
+{
+    bvt_set_weight(s, *(uint32_t *)arg);
+}
+
+int vcpu_set_weight(struct vcpu *v, uint32_t weight)
+{
+    if (!weight || weight > BVT_WEIGHT_MAX)
+        return -EINVAL;
+    requeue(v, change_weight, &weight);
+    return 0;
+}
+
+struct warp_parameters { int64_t warp; ns_t limit, unwarp; };
+
+static void change_warp(struct sched_vcpu *s, void *arg)
+{
+    const struct warp_parameters *p = arg;
+
+    bvt_set_warp(s, p->warp, p->limit, p->unwarp, now());
+}
+
+void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp)
+{
+    struct warp_parameters p = {warp, limit, unwarp};
+
+    requeue(v, change_warp, &p);
+}
+
+void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+    const struct sched_vcpu *s = &v->sched;
+
+    memset(out, 0, sizeof(*out));
+    out->state = s->runstate;
+    out->state_entry_time = s->runstate_entry;
+    memcpy(out->time, s->runstate_time, sizeof(out->time));
+    out->time[s->runstate] += now() - s->runstate_entry;
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+static void slice_over(void *arg)
+{
+    softirq_raise(SOFTIRQ_SCHEDULE);
+}
+
+void sched_init(void)
+{
+    for (unsigned cpu = 0; cpu < NR_CPUS; cpu++) {
+        bvt_queue_init(&run_queues[cpu].bvt);
+        timer_init(&run_queues[cpu].slice, slice_over, NULL, cpu);
+    }
+    softirq_register(SOFTIRQ_SCHEDULE, schedule);
+    log_info("scheduler: Borrowed Virtual Time, context-switch allowance %u us\n", options.sched_allowance_us);
+}
+
+void sched_init_vcpu(struct vcpu *v, unsigned cpu)
+{
+    v->processor = cpu;
+    bvt_init(&v->sched);
+    memset(&v->sched.hard_affinity, 0xff, sizeof(v->sched.hard_affinity));
+    v->sched.runstate = RUNSTATE_offline;
+    v->sched.runstate_entry = now();
+    timer_init(&v->sched.poll_timer, poll_timeout, v, cpu);
+    guest_timers_init(v);
+}
+
+void sched_remove_vcpu(struct vcpu *v)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+
+    if (queued(v))
+        bvt_dequeue(&rq->bvt, &v->sched);
+    spin_unlock_irqrestore(&rq->lock, flags);
+    timer_kill(&v->sched.poll_timer);
+    guest_timers_kill(v);
+}
+
+void sched_remove_domain(struct domain *d)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(d->watchdog); i++)
+        timer_kill(&d->watchdog[i]);
+}
+
+void sched_add_idle(struct vcpu *v)
+{
+    struct run_queue *rq = &run_queues[v->processor];
+    unsigned long flags = spin_lock_irqsave(&rq->lock);
+
+    rq->idle = rq->on_cpu = v;
+    v->sched.running = true;
+    v->sched.run_start = now();
+    set_runstate(v, RUNSTATE_running, v->sched.run_start);
+    cpumask_set(v->processor, &idle_cpus);
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+#define REPORT_MAX 16
+
+struct report_line {
+    const char *domain;
+    uint32_t id, weight;
+    int64_t avt, evt;
+    bool warped;
+    uint64_t ran, waited;
+};
+
+static void report_line(struct report_line *l, struct vcpu *v, int64_t svt)
+{
+    const struct sched_vcpu *s = &v->sched;
+
+    *l = (struct report_line){v->domain->name, v->id, s->weight, s->avt - svt, s->evt - svt, s->warped,
+                              s->runstate_time[RUNSTATE_running], s->runstate_time[RUNSTATE_runnable]};
+}
+
+/* Copies what is in the queue first: the console is slow. */
+static void report_queue(unsigned cpu)
+{
+    struct report_line lines[REPORT_MAX];
+    struct run_queue *rq = &run_queues[cpu];
+    unsigned long flags = spin_lock_irqsave(&rq->lock);
+    unsigned n = 0, count = rq->bvt.count;
+    int64_t svt = rq->bvt.svt;
+    uint64_t switches = rq->switches, preemptions = rq->preemptions, pulls = rq->pulls;
+    struct sched_vcpu *s;
+
+    if (rq->on_cpu)
+        report_line(&lines[n++], rq->on_cpu, svt);
+    list_for_each(s, &rq->bvt.list, queue)
+        if (n < REPORT_MAX)
+            report_line(&lines[n++], vcpu_of(s), svt);
+    spin_unlock_irqrestore(&rq->lock, flags);
+
+    log_info("  CPU %u: virtual time %ld us, %u waiting, %lu switches, %lu preemptions, %lu pulled\n", cpu,
+             (long)svt / 1000, count, switches, preemptions, pulls);
+    for (unsigned i = 0; i < n; i++)
+        log_info("    %s %sv%u: A %ld us, E %ld us, weight %u%s, ran %lu ms, waited %lu ms\n", i ? "queued " : "current",
+                 lines[i].domain, lines[i].id, (long)lines[i].avt / 1000, (long)lines[i].evt / 1000, lines[i].weight,
+                 lines[i].warped ? ", warped" : "", lines[i].ran / 1000000, lines[i].waited / 1000000);
+}
+
+void sched_key_report(void)
+{
+    unsigned cpu;
+
+    log_info("Run queues (allowance %u us); A and E are relative to the CPU's virtual time\n", options.sched_allowance_us);
+    for_each_cpu(cpu, &cpu_online)
+        report_queue(cpu);
+}

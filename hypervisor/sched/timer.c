@@ -1,0 +1,267 @@
+/*
+ * Timers: a pairing heap per CPU. Armed timers of a CPU hang below a root that expires first; a new one is compared with
+ * the root and becomes its child or its parent. Only taking out a timer with children costs more.
+ *
+ * The hardware is armed for the root, and left alone when the root goes later: the interrupt that then comes too early
+ * only arms it anew. A timer set from another CPU raises that CPU's timer softirq, which arms its hardware.
+ */
+#include "sched/timer.h"
+
+#include "cpu/percpu.h"
+#include "cpu/smp.h"
+#include "cpu/softirq.h"
+#include "lib/log.h"
+#include "lib/spinlock.h"
+#include "platform/apic.h"
+#include "sched/time.h"
+
+struct timer_queue {
+    spinlock_t lock;
+    struct timer *root;
+    struct timer *volatile running; /* whose handler is under way */
+    ns_t hardware;                  /* when the hardware will interrupt; NS_NEVER: not armed */
+    uint64_t interrupts, fired;
+} __aligned(64);
+
+static struct timer_queue timer_queues[NR_CPUS];
+
+/* Two roots become one. */
+static struct timer *heap_meld(struct timer *a, struct timer *b)
+{
+    if (b->expires < a->expires) {
+        struct timer *t = a;
+
+        a = b;
+        b = t;
+    }
+    b->next = a->child;
+    if (a->child)
+        a->child->prev = b;
+    b->prev = a;
+    a->child = b;
+    return a;
+}
+
+/* A list of siblings becomes one heap: melded in pairs from the left, then the pairs from the right. Null if empty. */
+static struct timer *heap_combine(struct timer *list)
+{
+    struct timer *pairs = NULL, *root = NULL;
+
+    while (list) {
+        struct timer *a = list, *b = a->next;
+
+        list = b ? b->next : NULL;
+        if (b)
+            a = heap_meld(a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    while (pairs) {
+        struct timer *next = pairs->next;
+
+        pairs->next = NULL;
+        root = root ? heap_meld(root, pairs) : pairs;
+        pairs = next;
+    }
+    if (root)
+        root->next = root->prev = NULL;
+    return root;
+}
+
+static void heap_insert(struct timer_queue *q, struct timer *t)
+{
+    t->child = t->next = t->prev = NULL;
+    q->root = q->root ? heap_meld(q->root, t) : t;
+    q->root->next = q->root->prev = NULL;
+}
+
+static void heap_remove(struct timer_queue *q, struct timer *t)
+{
+    struct timer *below = t->child ? heap_combine(t->child) : NULL;
+
+    if (t == q->root) {
+        q->root = below;
+        return;
+    }
+    if (t->prev->child == t)
+        t->prev->child = t->next;
+    else
+        t->prev->next = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    if (below) {
+        q->root = heap_meld(q->root, below);
+        q->root->next = q->root->prev = NULL;
+    }
+}
+
+/* Locks the queue that the timer belongs to; interrupts are disabled. */
+static struct timer_queue *queue_lock(struct timer *t)
+{
+    for (;;) {
+        uint32_t cpu = READ_ONCE(t->cpu);
+        struct timer_queue *q = &timer_queues[cpu];
+
+        spin_lock(&q->lock);
+        if (likely(t->cpu == cpu))
+            return q;
+        spin_unlock(&q->lock);
+    }
+}
+
+/* This CPU's hardware shall interrupt in time for the root. The queue's lock is held. */
+static void hardware_arm(struct timer_queue *q)
+{
+    if (q->root && q->root->expires < q->hardware) {
+        q->hardware = q->root->expires;
+        apic_timer_arm(time_tsc_of(q->hardware));
+    }
+}
+
+/* The root may have come forward. */
+static void root_changed(struct timer_queue *q, uint32_t cpu)
+{
+    if (q->root->expires >= q->hardware)
+        return;
+    if (cpu == cpu_id())
+        hardware_arm(q);
+    else
+        softirq_raise_on(cpu, SOFTIRQ_TIMER);
+}
+
+void timer_init(struct timer *t, void (*handler)(void *), void *arg, unsigned cpu)
+{
+    *t = (struct timer){.handler = handler, .arg = arg, .cpu = cpu};
+}
+
+void timer_set(struct timer *t, ns_t expires)
+{
+    unsigned long flags = irq_save();
+    struct timer_queue *q = queue_lock(t);
+
+    if (t->armed)
+        heap_remove(q, t);
+    t->expires = expires;
+    t->armed = true;
+    heap_insert(q, t);
+    root_changed(q, t->cpu);
+    spin_unlock_irqrestore(&q->lock, flags);
+}
+
+void timer_stop(struct timer *t)
+{
+    unsigned long flags;
+    struct timer_queue *q;
+
+    if (!READ_ONCE(t->armed))
+        return;
+    flags = irq_save();
+    q = queue_lock(t);
+    if (t->armed)
+        heap_remove(q, t);
+    t->armed = false;
+    spin_unlock_irqrestore(&q->lock, flags);
+}
+
+void timer_kill(struct timer *t)
+{
+    unsigned cpu;
+
+    do { /* the handler may have armed it anew */
+        timer_stop(t);
+        for_each_cpu(cpu, &cpu_online)
+            while (timer_queues[cpu].running == t)
+                cpu_relax();
+    } while (timer_armed(t));
+}
+
+void timer_migrate(struct timer *t, unsigned cpu)
+{
+    unsigned long flags = irq_save();
+    struct timer_queue *from, *to = &timer_queues[cpu];
+
+    for (;;) {
+        from = queue_lock(t);
+        if (from == to || spin_trylock(&to->lock))
+            break;
+        spin_unlock(&from->lock);
+        cpu_relax();
+    }
+    if (from != to) {
+        if (t->armed) /* stays so all the time: timer_stop looks at it without the lock */
+            heap_remove(from, t);
+        WRITE_ONCE(t->cpu, cpu);
+        if (t->armed) {
+            heap_insert(to, t);
+            root_changed(to, cpu);
+        }
+        spin_unlock(&to->lock);
+    }
+    spin_unlock_irqrestore(&from->lock, flags);
+}
+
+void timer_interrupt(void)
+{
+    struct timer_queue *q = &timer_queues[cpu_id()];
+
+    /* Written by this CPU only, with interrupts disabled; another one that reads it too early finds its timer in the
+     * heap when this CPU's softirq runs. */
+    WRITE_ONCE(q->hardware, NS_NEVER);
+    q->interrupts++;
+    softirq_raise(SOFTIRQ_TIMER);
+}
+
+void timers_run(void)
+{
+    struct timer_queue *q = &timer_queues[cpu_id()];
+    unsigned long flags = spin_lock_irqsave(&q->lock);
+
+    while (q->root && q->root->expires <= now()) {
+        struct timer *t = q->root;
+        void (*handler)(void *) = t->handler;
+        void *arg = t->arg;
+
+        q->running = t; /* before it is no longer armed: timer_kill looks at both without the lock */
+        heap_remove(q, t);
+        WRITE_ONCE(t->armed, false);
+        q->fired++;
+        spin_unlock_irqrestore(&q->lock, flags);
+        handler(arg); /* the timer's memory may be armed anew, but stays until running is cleared (timer_kill) */
+        flags = spin_lock_irqsave(&q->lock);
+        q->running = NULL;
+    }
+    hardware_arm(q);
+    spin_unlock_irqrestore(&q->lock, flags);
+}
+
+void timers_init_cpu(void)
+{
+    timer_queues[cpu_id()].hardware = NS_NEVER;
+    softirq_register(SOFTIRQ_TIMER, timers_run);
+}
+
+static void report_queue(unsigned cpu)
+{
+    struct timer_queue *q = &timer_queues[cpu];
+    unsigned long flags = spin_lock_irqsave(&q->lock);
+    struct timer first = q->root ? *q->root : (struct timer){.expires = NS_NEVER};
+    uint64_t interrupts = q->interrupts, fired = q->fired;
+    ns_t hardware = q->hardware;
+
+    spin_unlock_irqrestore(&q->lock, flags);
+    log_info("  CPU %u: %lu interrupts, %lu timers fired\n", cpu, interrupts, fired);
+    if (first.expires != NS_NEVER)
+        log_info("    first: in %ld us, handler %p(%p)\n", (long)(first.expires - now()) / 1000, (void *)first.handler,
+                 first.arg);
+    if (hardware != NS_NEVER)
+        log_info("    hardware armed: in %ld us\n", (long)(hardware - now()) / 1000);
+}
+
+void timers_key_report(void)
+{
+    unsigned cpu;
+
+    log_info("Timers at %lu us since boot\n", now() / 1000);
+    for_each_cpu(cpu, &cpu_online)
+        report_queue(cpu);
+}

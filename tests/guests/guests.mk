@@ -1,0 +1,36 @@
+# Test guests: every folder here but kit/ is one; its sources and the kit give build/tests/guests/NAME.elf.
+# make guests    builds and runs them all on $(GUESTS_HV)
+GUESTS_DIR := tests/guests
+GUESTS_OUT := build/$(GUESTS_DIR)
+GUESTS_HV ?= build/croft.elf
+GUESTS_CC ?= gcc
+GUESTS := $(sort $(filter-out kit,$(notdir $(patsubst %/,%,$(dir $(wildcard $(GUESTS_DIR)/*/*.c))))))
+GUESTS_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes \
+	-fno-pie -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
+	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fwrapv -fno-delete-null-pointer-checks \
+	-fno-tree-loop-distribute-patterns -ffile-prefix-map=$(CURDIR)=. -I$(GUESTS_DIR)/kit
+GUESTS_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/*.[cS]))
+guests_objects = $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/$(1)/*.[cS]))
+GUESTS_ELFS := $(GUESTS:%=$(GUESTS_OUT)/%.elf)
+
+# Objects are named after the whole source path, so nothing here meets the hypervisor's pattern rules.
+$(GUESTS_OUT)/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(GUESTS_CC) $(GUESTS_CFLAGS) -MMD -MP -c $< -o $@
+$(GUESTS_OUT)/%.S.o: %.S
+	@mkdir -p $(@D)
+	$(GUESTS_CC) $(GUESTS_CFLAGS) -MMD -MP -c $< -o $@
+
+define guests_link
+$(GUESTS_OUT)/$(1).elf: $(call guests_objects,$(1)) $(GUESTS_KIT) $(GUESTS_DIR)/kit/guest.lds
+	$(GUESTS_CC) -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack \
+		-Wl,--no-warn-rwx-segments -T $(GUESTS_DIR)/kit/guest.lds -o $$@ $$(filter %.o,$$^)
+endef
+$(foreach guest,$(GUESTS),$(eval $(call guests_link,$(guest))))
+
+.PHONY: guests guests-build
+guests-build: $(GUESTS_ELFS)
+guests: guests-build $(GUESTS_HV)
+	HV=$(GUESTS_HV) $(GUESTS_DIR)/run
+
+-include $(wildcard $(GUESTS_OUT)/$(GUESTS_DIR)/*/*.d)

@@ -1,0 +1,127 @@
+/* Two-level event channels and the clock. */
+#include "kit.h"
+
+event_handler_t *event_handlers[64];
+volatile unsigned event_counts[64];
+
+struct vcpu_info *vcpu_info_of(unsigned vcpu)
+{
+    return &shared_info->vcpu_info[vcpu];
+}
+
+void kit_event(void);
+
+void kit_event(void)
+{
+    struct vcpu_info *v = vcpu_info_of(vcpu_id());
+
+    while (__atomic_exchange_n(&v->evtchn_upcall_pending, 0, __ATOMIC_SEQ_CST) != 0) {
+        unsigned long words = __atomic_exchange_n(&v->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
+
+        if (words & ~1UL)
+            panic("event in a word that no test uses: %lx", words);
+        if (words != 0) {
+            unsigned long ready = __atomic_load_n(&shared_info->evtchn_pending[0], __ATOMIC_SEQ_CST) &
+                                  ~__atomic_load_n(&shared_info->evtchn_mask[0], __ATOMIC_SEQ_CST);
+
+            for (unsigned port = 0; port < 64; port++) {
+                if ((ready >> port & 1) == 0)
+                    continue;
+                __atomic_and_fetch(&shared_info->evtchn_pending[0], ~(1UL << port), __ATOMIC_SEQ_CST);
+                __atomic_add_fetch(&event_counts[port], 1, __ATOMIC_SEQ_CST);
+                if (event_handlers[port] != NULL)
+                    event_handlers[port](port);
+            }
+        }
+    }
+}
+
+void event_mask(unsigned port)
+{
+    __atomic_or_fetch(&shared_info->evtchn_mask[port / 64], 1UL << port % 64, __ATOMIC_SEQ_CST);
+}
+
+void event_unmask(unsigned port)
+{
+    struct evtchn_unmask u = { .port = port };
+
+    event_channel_op(EVTCHNOP_unmask, &u);
+}
+
+/* Unmasking may leave an upcall pending that came while masked: xen_version makes the hypervisor look. */
+void events_enable(void)
+{
+    struct vcpu_info *v = vcpu_info_of(vcpu_id());
+
+    barrier();
+    *(volatile uint8_t *)&v->evtchn_upcall_mask = 0;
+    barrier();
+    if (*(volatile uint8_t *)&v->evtchn_upcall_pending)
+        xen_version(XENVER_version, NULL);
+}
+
+long bind_virq(unsigned virq, unsigned vcpu)
+{
+    struct evtchn_bind_virq b = { .virq = virq, .vcpu = vcpu };
+    long rc = event_channel_op(EVTCHNOP_bind_virq, &b);
+
+    return rc < 0 ? rc : (long)b.port;
+}
+
+long bind_ipi(unsigned vcpu)
+{
+    struct evtchn_bind_ipi b = { .vcpu = vcpu };
+    long rc = event_channel_op(EVTCHNOP_bind_ipi, &b);
+
+    return rc < 0 ? rc : (long)b.port;
+}
+
+long event_send(unsigned port)
+{
+    struct evtchn_send s = { .port = port };
+
+    return event_channel_op(EVTCHNOP_send, &s);
+}
+
+uint64_t tsc_read(void)
+{
+    uint32_t low, high;
+
+    asm volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
+uint64_t time_of(const struct vcpu_time_info *page)
+{
+    const volatile struct vcpu_time_info *t = page;
+    uint64_t now;
+    uint32_t version;
+
+    do {
+        uint64_t delta;
+
+        version = t->version;
+        barrier();
+        delta = tsc_read() - t->tsc_timestamp;
+        if (t->tsc_shift < 0)
+            delta >>= -t->tsc_shift;
+        else
+            delta <<= t->tsc_shift;
+        now = t->system_time + (uint64_t)((unsigned __int128)delta * t->tsc_to_system_mul >> 32);
+        barrier();
+    } while ((version & 1) != 0 || version != t->version);
+    return now;
+}
+
+uint64_t time_now(void)
+{
+    return time_of(&vcpu_info_of(vcpu_id())->time);
+}
+
+void spin_ns(uint64_t ns)
+{
+    uint64_t end = time_now() + ns;
+
+    while (time_now() < end)
+        asm volatile("pause");
+}

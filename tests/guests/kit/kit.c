@@ -1,0 +1,309 @@
+/* Start-up, checks and the verdict, traps, vcpus. */
+#include <stdarg.h>
+#include "kit.h"
+
+uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE] __attribute__((aligned(KIT_STACK_SIZE)));
+static uint8_t shared_info_page[PAGE_SIZE] __attribute__((aligned(4096)));
+
+struct start_info *start_info;
+struct shared_info *shared_info = (struct shared_info *)shared_info_page;
+trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
+uint64_t kit_failsafe_selectors[4];
+
+static unsigned checks, failures;
+static char first_failure[200];
+
+/* What a trap without a hook does, for each vcpu: resume_sp 0 is panic. */
+static struct {
+    uint64_t resume_sp;
+    struct regs regs;
+} catches[KIT_MAX_VCPUS];
+
+long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
+extern char kit_try_resume[];
+void kit_main(struct start_info *si);
+void kit_trap(struct regs *r);
+
+unsigned vcpu_id(void)
+{
+    uint64_t sp;
+
+    asm("movq %%rsp, %0" : "=r"(sp));
+    sp -= (uint64_t)kit_stacks;
+    return sp < sizeof(kit_stacks) ? (unsigned)(sp / KIT_STACK_SIZE) : 0;
+}
+
+unsigned long stack_for_user_entries(unsigned vcpu)
+{
+    return (unsigned long)kit_stacks + vcpu * KIT_STACK_SIZE + KIT_STACK_SIZE / 2;
+}
+
+void poweroff(void)
+{
+    struct sched_shutdown s = { .reason = SHUTDOWN_poweroff };
+
+    for (;;)
+        sched_op(SCHEDOP_shutdown, &s);
+}
+
+void verdict(void)
+{
+    if (checks == 0)
+        check(false, "no check was made");
+    printf("%u checks, %u failed\n", checks, failures);
+    if (failures == 0)
+        printf("GUEST %s: PASS\n", guest_name);
+    else
+        printf("GUEST %s: FAIL (%s)\n", guest_name, first_failure);
+    poweroff();
+}
+
+void panic(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    printf("\nGUEST %s: FAIL (panic: ", guest_name);
+    vprintf(format, list);
+    printf(")\n");
+    va_end(list);
+    poweroff();
+}
+
+static void note_failure(const char *what)
+{
+    unsigned n = 0;
+
+    if (failures++ == 0)
+        for (; what[n] != '\0' && n < sizeof(first_failure) - 1; n++)
+            first_failure[n] = what[n];
+}
+
+bool check(bool ok, const char *format, ...)
+{
+    va_list list;
+
+    checks++;
+    printf("%s ", ok ? "ok" : "FAIL");
+    va_start(list, format);
+    vprintf(format, list);
+    va_end(list);
+    printf("\n");
+    if (!ok)
+        note_failure(format);
+    return ok;
+}
+
+bool check_quiet(bool ok, const char *format, ...)
+{
+    va_list list;
+
+    checks++;
+    if (!ok) {
+        printf("FAIL ");
+        va_start(list, format);
+        vprintf(format, list);
+        va_end(list);
+        printf("\n");
+        note_failure(format);
+    }
+    return ok;
+}
+
+static void put_result(const char *what, long got)
+{
+    if (got > 0xffff || got < -0xffff)
+        printf("%s = 0x%lx", what, (unsigned long)got);
+    else
+        printf("%s = %ld", what, got);
+}
+
+bool check_equal_at(const char *what, long got, long want)
+{
+    checks++;
+    printf("%s ", got == want ? "ok" : "FAIL");
+    put_result(what, got);
+    if (got != want) {
+        put_result(", wanted", want);
+        note_failure(what);
+    }
+    printf("\n");
+    return got == want;
+}
+
+bool check_negative_at(const char *what, long got)
+{
+    bool ok = got < 0 && got >= -4095;
+
+    checks++;
+    printf("%s ", ok ? "ok" : "FAIL");
+    put_result(what, got);
+    if (!ok) {
+        printf(", wanted an error");
+        note_failure(what);
+    }
+    printf("\n");
+    return ok;
+}
+
+unsigned kit_checks(void)
+{
+    return checks;
+}
+
+bool argument_present(const char *word)
+{
+    return strfind((const char *)start_info->cmd_line, word);
+}
+
+void set_trap(unsigned vector, unsigned flags, void *address)
+{
+    struct trap_info t[2] = {
+        { .vector = (uint8_t)vector, .flags = (uint8_t)flags, .cs = FLAT_KERNEL_CS, .address = (unsigned long)address },
+    };
+
+    set_trap_table(t);
+}
+
+static void registers_print(const struct regs *r)
+{
+    printf("vcpu %u vector %lu error %lx rip %x:%lx rflags %lx rsp %lx:%lx mask %x cr2 %lx\n", vcpu_id(), r->vector, r->error,
+           r->cs, r->rip, r->rflags, r->ss, r->rsp, r->saved_mask, vcpu_info_of(vcpu_id())->arch.cr2);
+    printf("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx\n", r->rax, r->rbx,
+           r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->r8, r->r9, r->r10, r->r11, r->r12);
+}
+
+bool trapped(void (*f)(void *), void *argument, struct regs *r)
+{
+    unsigned v = vcpu_id();
+    uint64_t outer = catches[v].resume_sp;
+    bool result = kit_try(f, argument, &catches[v].resume_sp) != 0;
+
+    catches[v].resume_sp = outer;
+    if (result && r != NULL)
+        *r = catches[v].regs;
+    return result;
+}
+
+struct regs trap_of(void (*f)(void *), void *argument)
+{
+    struct regs r = { .vector = NO_TRAP };
+
+    trapped(f, argument, &r);
+    return r;
+}
+
+void kit_event(void);
+
+void kit_trap(struct regs *r)
+{
+    unsigned v = vcpu_id();
+    trap_hook_t *hook = trap_hooks[r->vector];
+
+    if (hook != NULL && hook(r)) {
+        if (r->vector != VECTOR_SYSCALL)
+            r->error = 0;
+        return;
+    }
+    if (r->vector == VECTOR_EVENT) {
+        kit_event();
+        r->error = 0;
+        return;
+    }
+    if (catches[v].resume_sp == 0) {
+        registers_print(r);
+        panic("unexpected trap %lu at %lx", r->vector, r->rip);
+    }
+    catches[v].regs = *r;
+    r->error = 0;
+    r->rip = (uint64_t)kit_try_resume;
+    r->cs = FLAT_KERNEL_CS & ~3U;
+    r->ss = FLAT_KERNEL_SS;
+    r->rsp = catches[v].resume_sp;
+    r->rflags = (r->rflags & RFLAGS_IF) | 2;
+    catches[v].resume_sp = 0;
+}
+
+static void callback_set(unsigned type, unsigned flags, void *address)
+{
+    struct callback_register c = { .type = (uint16_t)type, .flags = (uint16_t)flags, .address = (unsigned long)address };
+    long rc = callback_op(CALLBACKOP_register, &c);
+
+    if (rc != 0)
+        panic("callback type %u: %ld", type, rc);
+}
+
+static void traps_setup(void)
+{
+    struct trap_info t[40];
+    unsigned n = 0;
+    long rc;
+
+    memset(t, 0, sizeof(t));
+    for (unsigned i = 0; i < 32; i++) {
+        if (i == 2 || i == 15)
+            continue;
+        t[n].vector = (uint8_t)i;
+        t[n].flags = i == 3 || i == 4 ? 3 : 0;
+        t[n].cs = FLAT_KERNEL_CS;
+        t[n++].address = (unsigned long)kit_stubs + i * 16;
+    }
+    t[n].vector = 0x80;
+    t[n].flags = 3;
+    t[n].cs = FLAT_KERNEL_CS;
+    t[n++].address = (unsigned long)kit_stubs + 0x80 * 16;
+    rc = set_trap_table(t);
+    if (rc != 0)
+        panic("set_trap_table: %ld", rc);
+    callback_set(CALLBACKTYPE_event, 0, kit_event_entry);
+    callback_set(CALLBACKTYPE_failsafe, CALLBACKF_mask_events, kit_failsafe_entry);
+    callback_set(CALLBACKTYPE_syscall, CALLBACKF_mask_events, kit_syscall_entry);
+    callback_set(CALLBACKTYPE_nmi, 0, kit_nmi_entry);
+    stack_switch(FLAT_KERNEL_SS, stack_for_user_entries(0));
+}
+
+void vcpu_context_fill(struct vcpu_guest_context *c, unsigned vcpu, void (*f)(void))
+{
+    unsigned n = 0;
+
+    memset(c, 0, sizeof(*c));
+    c->flags = VGCF_IN_KERNEL | VGCF_syscall_disables_events | VGCF_failsafe_disables_events;
+    c->user_regs.rip = (unsigned long)kit_vcpu_start;
+    c->user_regs.rdi = (unsigned long)f;
+    c->user_regs.rsp = (unsigned long)kit_stacks + (vcpu + 1) * KIT_STACK_SIZE;
+    c->user_regs.cs = FLAT_KERNEL_CS;
+    c->user_regs.ss = FLAT_KERNEL_SS;
+    c->user_regs.rflags = 0x202;
+    for (unsigned i = 0; i < 32; i++) {
+        if (i == 2 || i == 15)
+            continue;
+        c->trap_ctxt[n].vector = (uint8_t)i;
+        c->trap_ctxt[n].flags = i == 3 || i == 4 ? 3 : 0;
+        c->trap_ctxt[n].cs = FLAT_KERNEL_CS;
+        c->trap_ctxt[n++].address = (unsigned long)kit_stubs + i * 16;
+    }
+    c->kernel_ss = FLAT_KERNEL_SS;
+    c->kernel_sp = stack_for_user_entries(vcpu);
+    c->ctrlreg[3] = kernel_root << 12;
+    c->event_callback_eip = (unsigned long)kit_event_entry;
+    c->failsafe_callback_eip = (unsigned long)kit_failsafe_entry;
+    c->syscall_callback_eip = (unsigned long)kit_syscall_entry;
+}
+
+void kit_main(struct start_info *si)
+{
+    long rc;
+
+    start_info = si;
+    p2m = (unsigned long *)si->mfn_list;
+    kernel_root = virt_to_mfn((void *)si->pt_base);
+    rc = update_va_mapping((unsigned long)shared_info_page, (si->shared_info & PAGE_MASK) | PTE_RW, UVMF_INVLPG);
+    if (rc != 0)
+        panic("mapping shared_info: %ld", rc);
+    for (unsigned i = 0; i < 64; i++)
+        shared_info->evtchn_mask[i] = ~0UL;
+    traps_setup();
+    printf("guest %s starts\n", guest_name);
+    guest_main();
+    verdict();
+}

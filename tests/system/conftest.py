@@ -1,0 +1,31 @@
+"""Fixtures of the system tests. Console logs are left in build/logs/system/NAME.log."""
+import os
+import re
+import sys
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import machine as machine_module  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "extra: only in make check-all")
+
+
+@pytest.fixture
+def machine(request):
+    """machine(cpus=4, ...) starts a machine named after the test; all are ended with it."""
+    started = []
+
+    def start(**settings):
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", request.node.name).strip("_")
+        if started:
+            name += f"_{len(started)}"
+        started.append(machine_module.Machine(name, **settings).start())
+        return started[-1]
+
+    yield start
+    for m in started:
+        m.close()

@@ -1,0 +1,57 @@
+# The tests. make check: all tiers, in under 25 minutes; make check-all: with the whole boot matrix (hours).
+# One tier: make unit, make fuzz-smoke, make guests, make system. One system test: make system TESTS='-k clock'
+
+# Unit tests are host programs. The first lines of tests/unit/test_NAME.c say what they link:
+#   /* sources: hypervisor/a/b.c hypervisor/c/d.c */     and, where needed,     /* libs: -lz */
+UNIT_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Wno-unused-parameter -Wno-unused-function -DCROFT_HOST_TEST -fsanitize=address,undefined \
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -fno-strict-aliasing -fwrapv -I$(HV) -Itests/unit -I$(LIBXEN)
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
+unit_header = $(shell sed -n '1,5s,^/\* $(1): \(.*\) \*/.*,\1,p' $(2))
+
+define UNIT_RULE
+$(BUILD)/unit/$(1): tests/unit/$(1).c $(call unit_header,sources,tests/unit/$(1).c)
+	@mkdir -p $$(@D)
+	$$(CC) $$(UNIT_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(call unit_header,libs,tests/unit/$(1).c)
+endef
+$(foreach t,$(notdir $(UNIT_TESTS)),$(eval $(call UNIT_RULE,$(t))))
+-include $(UNIT_TESTS:=.d)
+
+# Fuzz targets (libFuzzer) say what they link in the same way; fuzz-smoke runs each for some seconds, fuzz for an hour.
+FUZZ_SECONDS ?= 10
+FUZZ_CFLAGS := $(filter-out -fsanitize=%,$(UNIT_CFLAGS)) -fsanitize=fuzzer,address,undefined -Wno-unknown-warning-option \
+	-Wno-gnu-variable-sized-type-not-at-end
+FUZZ_TESTS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+define FUZZ_RULE
+$(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c)
+	@mkdir -p $$(@D)
+	clang $$(FUZZ_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ $(call unit_header,libs,tests/fuzz/$(1).c)
+endef
+$(foreach t,$(notdir $(FUZZ_TESTS)),$(eval $(call FUZZ_RULE,$(t))))
+-include $(FUZZ_TESTS:=.d)
+
+# xdist's -n 2: two emulators at a time
+TESTS ?=
+PYTEST := /usr/bin/python3 -B -m pytest -p no:cacheprovider -q tests/system -n 2 --dist loadgroup
+
+.PHONY: unit fuzz-smoke fuzz system system-all check check-all
+unit: $(UNIT_TESTS)
+	@tests/run-unit $(BUILD) $(UNIT_TESTS)
+fuzz-smoke: $(FUZZ_TESTS)
+	@tests/run-fuzz $(BUILD) $(FUZZ_SECONDS) $(FUZZ_TESTS)
+fuzz: $(FUZZ_TESTS)
+	@tests/run-fuzz $(BUILD) 3600 $(FUZZ_TESTS)
+
+SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD)
+system: $(SYSTEM_NEEDS)
+	@tools/need run check
+	$(PYTEST) -m 'not extra' $(TESTS)
+system-all: $(SYSTEM_NEEDS)
+	@tools/need run check
+	$(PYTEST) $(TESTS)
+
+check:
+	@tools/need build run check
+	@tests/check system
+check-all:
+	@tools/need build run check
+	@tests/check system-all

@@ -1,0 +1,177 @@
+"""A machine in QEMU that runs Croft: started by tools/qemu, spoken to over its serial console.
+
+Used by the system tests, tools/demo and bench. Every wait has a limit; close() ends the emulator that was started.
+"""
+import functools
+import hashlib
+import http.server
+import os
+import random
+import re
+import subprocess
+import threading
+import time
+
+import pexpect
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build")
+LOGS = os.path.join(BUILD, "logs", "system")
+
+# In domain 0's kernel log or on the console: something is broken.
+KERNEL_TROUBLE = re.compile(r"\bBUG\b|\bWARNING:|Call Trace|\bOops\b|general protection fault|soft lockup|rcu: INFO"
+                            r"|hung_task|blocked for more than|Kernel panic|UBSAN|unhandled")
+CROFT_TROUBLE = re.compile(r"^.*\(CROFT\).*(?:\bBUG at|\bpanic\b|\bPANIC\b|domain 0 crashed).*$", re.M)
+
+
+class Trouble(AssertionError):
+    """What was expected did not come. Shows the end of the console's log."""
+
+
+class Machine:
+    def __init__(self, name, *, limit=400, stream=None, hv_args="", kernel_args="", qemu_args=(), **settings):
+        """settings are tools/qemu's variables in small letters (cpus=4, boot="uefi", memory=1024, ...); hv_args and
+        kernel_args come after the usual ones. limit: seconds until it is ended, whatever it does."""
+        os.makedirs(LOGS, exist_ok=True)
+        self.name = name
+        self.log_path = os.path.join(LOGS, name + ".log")
+        self.deadline = time.monotonic() + limit
+        self.limit = limit
+        self.stream = stream
+        self.env = dict(os.environ)
+        self.env.update({key.upper(): str(value) for key, value in settings.items()})
+        self.env["HV_ARGS"] = f"console=com1 com1=115200,8n1 {hv_args}".strip()
+        self.env["KERNEL_ARGS"] = f"root=LABEL=croft-root console=hvc0 {kernel_args}".strip()
+        self.qemu_args = ["-no-reboot", *qemu_args]
+        self.child = None
+        self.log = None
+
+    def start(self):
+        if self.env.get("BOOT", "kernel") != "kernel":
+            self.env["ISO"] = os.path.join(LOGS, self.name + ".iso")
+            env = dict(self.env)
+            env["HV"] = env.get("HV_ISO", os.path.join(BUILD, "croft.gz"))
+            subprocess.run([os.path.join(ROOT, "tools/mk-iso"), self.env["ISO"]], env=env, check=True)
+        self.log = open(self.log_path, "w", encoding="utf-8")
+        self.child = pexpect.spawn(os.path.join(ROOT, "tools/qemu"), self.qemu_args, env=self.env, timeout=None,
+                                   encoding="utf-8", codec_errors="replace", echo=False, maxread=65536)
+        self.child.delaybeforesend = None
+        self.child.logfile_read = self
+        return self
+
+    __enter__ = start
+
+    def __exit__(self, *_):
+        self.close()
+
+    # The file interface that pexpect writes the console's output to
+    def write(self, text):
+        self.log.write(text)
+        if self.stream:
+            self.stream.write(text)
+
+    def flush(self):
+        self.log.flush()
+        if self.stream:
+            self.stream.flush()
+
+    def close(self):
+        if self.child is not None:
+            self.child.close(force=True)
+            self.child = None
+            self.log.close()
+            if "ISO" in self.env and self.env["ISO"].startswith(LOGS):
+                os.unlink(self.env["ISO"])
+
+    def console(self):
+        """All that came over the serial line until now."""
+        self.log.flush()
+        with open(self.log_path, encoding="utf-8", newline="") as log:
+            return log.read().replace("\r", "")
+
+    def expect(self, pattern, timeout=120):
+        """Waits for the regular expression on the console; returns the match. Text waited through is in child.before."""
+        left = min(timeout, self.deadline - time.monotonic())
+        index = self.child.expect([pattern, pexpect.EOF, pexpect.TIMEOUT], timeout=max(left, 0))
+        if index:
+            why = "QEMU ended" if index == 1 else f"{timeout} s passed" if left == timeout else f"limit of {self.limit} s"
+            tail = "\n".join(self.console().splitlines()[-25:])
+            raise Trouble(f"{self.name}: {why} before {pattern!r}. End of {self.log_path}:\n{tail}")
+        return self.child.match
+
+    def expect_end(self, timeout=120):
+        """Waits until QEMU has ended by itself."""
+        left = min(timeout, self.deadline - time.monotonic())
+        if self.child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=max(left, 0)):
+            raise Trouble(f"{self.name}: QEMU did not end. End of {self.log_path}:\n{self.console()[-1500:]}")
+
+    def send(self, text):
+        self.child.send(text)
+
+    def login(self, timeout=300):
+        """Logs in as root on Debian's console; afterwards run() works."""
+        self.expect("croft login: ", timeout)
+        self.send("root\n")
+        self.expect(r"root@croft:~# ", 60)
+        self.send("stty -echo; PS1=; dmesg -n 1\n")
+        self.run("true")
+
+    def run(self, command, timeout=60, check=True):
+        """Runs a shell command in domain 0; returns its output. A status other than 0 is an error."""
+        self.send(f"{command}\necho \"<end $?>\"\n")
+        status = int(self.expect(r"<end (\d+)>[\r\n]", timeout).group(1))
+        output = self.child.before.replace("\r", "").strip("\n")
+        if check and status:
+            raise Trouble(f"{self.name}: status {status} from: {command}\n{output}")
+        return output
+
+    def croft_key(self, key, pattern, timeout=60):
+        """Switches the keyboard to Croft, presses a key, waits for the pattern, and switches back."""
+        self.send("\x01\x01\x01" + key)
+        match = self.expect(pattern, timeout)
+        self.send("\x01\x01\x01")
+        return match
+
+    def check_logs(self):
+        """No sign of trouble in domain 0's kernel log nor on the console."""
+        bad = [line for line in self.run("dmesg").splitlines() if KERNEL_TROUBLE.search(line)]
+        bad += CROFT_TROUBLE.findall(self.console())
+        if bad:
+            raise Trouble(f"{self.name}: trouble in the logs:\n" + "\n".join(bad[:20]))
+
+    def power_off(self, timeout=120):
+        self.send("poweroff\n")
+        self.expect("reboot: Power down", timeout)
+        self.expect_end(30)
+
+
+class FileServer:
+    """An HTTP server on loopback that gives 'size' bytes, the same each time; domain 0 reaches it as 10.0.2.2."""
+
+    def __init__(self, size):
+        data = random.Random(size).randbytes(size)
+        self.md5 = hashlib.md5(data).hexdigest()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, data))
+        self.url = f"http://10.0.2.2:{self.server.server_port}/file"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, data, *args):
+        self.data = data
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        self.wfile.write(self.data)
+
+    def log_message(self, *_):
+        pass
