@@ -8,10 +8,11 @@ PHDRS { load PT_LOAD FLAGS(7); }
 
 SECTIONS
 {
-    . = 0xffff828000000000;
+    /* Not at 0: the file offset is the same modulo the segment's alignment, and loaders look for the headers in the first 8 KiB. */
+    . = 0xffff828000000000 + 0x1000;
     .text : AT(ADDR(.text) - 0xffff828000000000 + 0x200000) {
         __text_start = .;
-        *(.multiboot)
+        KEEP(*(.multiboot))
         *(.text.entry)
         *(.text .text.*)
         . = ALIGN(4096);
@@ -30,6 +31,10 @@ SECTIONS
         __ex_table_end = .;
         *(.eh_frame .eh_frame_hdr .gcc_except_table)
         *(.symbols)
+        . = ALIGN(8);
+        __init_array_start = .;
+        KEEP(*(SORT(.init_array.*) .init_array))
+        __init_array_end = .;
         . = ALIGN(4096);
         __rodata_end = .;
     } :load
@@ -49,5 +54,5 @@ SECTIONS
         . = ALIGN(4096);
         __image_end = .;
     } :load
-    /DISCARD/ : { *(.comment .note .note.* .init_array .fini_array .ctors .dtors) }
+    /DISCARD/ : { *(.comment .note .note.* .fini_array .ctors .dtors) }
 }

@@ -66,7 +66,7 @@ enum decompress_result decompress_xz(const uint8_t *from, size_t n, uint8_t *to,
     }
 }
 
-/* The frame alone, without what may follow it: else libzstd would try that as a further frame, also of its old formats. */
+/* The frame alone, without what may follow: libzstd would try that as a further frame, also of its old formats. */
 enum decompress_result decompress_zstd(const uint8_t *from, size_t n, uint8_t *to, size_t *size, int *code)
 {
     size_t frame = ZSTD_findFrameCompressedSize(from, n), result;
@@ -125,5 +125,8 @@ enum decompress_result decompress_lz4(const uint8_t *from, size_t n, uint8_t *to
 
 const char *decompress_library(decompress_fn *fn)
 {
-    return fn == decompress_gzip ? "zlib" : fn == decompress_xz ? "liblzma" : fn == decompress_zstd ? "libzstd" : "liblz4";
+    return fn == decompress_gzip   ? "zlib"
+           : fn == decompress_xz   ? "liblzma"
+           : fn == decompress_zstd ? "libzstd"
+                                   : "liblz4";
 }

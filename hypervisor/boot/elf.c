@@ -26,24 +26,26 @@ struct elf_header {
     uint32_t flags;
     uint16_t ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
 };
-struct elf_program_header { uint32_t type, flags; uint64_t offset, vaddr, paddr, file_size, memory_size, align; };
+struct elf_program_header {
+    uint32_t type, flags;
+    uint64_t offset, vaddr, paddr, file_size, memory_size, align;
+};
 struct elf_section_header {
     uint32_t name, type;
     uint64_t flags, address, offset, size;
     uint32_t link, info;
     uint64_t align, entry_size;
 };
-struct elf_note { uint32_t name_size, desc_size, type; };
+struct elf_note {
+    uint32_t name_size, desc_size, type;
+};
 
 static bool inside(const struct elf_image *e, uint64_t offset, uint64_t size)
 {
     return offset <= e->size && size <= e->size - offset;
 }
 
-bool elf_is_elf(const void *data, size_t size)
-{
-    return size >= 4 && !memcmp(data, "\177ELF", 4);
-}
+bool elf_is_elf(const void *data, size_t size) { return size >= 4 && !memcmp(data, "\177ELF", 4); }
 
 /* The i-th entry of a table of headers; false if it lies outside the file. */
 static bool read_header(const struct elf_image *e, uint64_t table, uint16_t entry_size, unsigned i, void *to, size_t n)
@@ -84,8 +86,7 @@ const char *elf_parse(struct elf_image *e, const void *data, size_t size)
             return "the ELF file is corrupt: a segment has an absurd size";
         if (e->segment_count == ELF_MAX_SEGMENTS)
             return "the ELF file has too many segments";
-        e->segments[e->segment_count++] =
-            (struct elf_segment){p.offset, p.vaddr, p.paddr, p.file_size, p.memory_size};
+        e->segments[e->segment_count++] = (struct elf_segment){p.offset, p.vaddr, p.paddr, p.file_size, p.memory_size};
     }
     return e->segment_count ? NULL : "the ELF file has no loadable segment";
 }

@@ -6,7 +6,9 @@
 
 #define ELF_MAX_SEGMENTS 16
 
-struct elf_segment { uint64_t offset, vaddr, paddr, file_size, memory_size; }; /* a PT_LOAD with something in memory */
+struct elf_segment {
+    uint64_t offset, vaddr, paddr, file_size, memory_size;
+}; /* a PT_LOAD with something in memory */
 struct elf_image {
     const uint8_t *data;
     size_t size;

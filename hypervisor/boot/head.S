@@ -140,7 +140,7 @@ long_mode_high:
         mov     %eax, %gs
         mov     $16, %eax
         mov     %eax, %ss
-        lea     boot_stack + CPU_REGS_IN_BLOCK(%rip), %rsp
+        lea     boot_stack + CPU_REGS_IN_BLOCK - 8(%rip), %rsp  /* 16-byte aligned: the decompression libraries use SSE */
         xor     %ebp, %ebp
         mov     %esi, %edi              /* main(magic, info) */
         mov     %ebx, %esi

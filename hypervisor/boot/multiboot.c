@@ -1,7 +1,7 @@
 /*
  * What the boot loader left in memory: multiboot 1 (QEMU -kernel, GRUB's multiboot command) and multiboot 2 (GRUB's
- * multiboot2 command, on BIOS and UEFI). All of it is copied to boot_info, because the memory it lies in is given to the
- * allocator afterwards. Every read goes through struct boot_memory and is checked against its bounds.
+ * multiboot2 command, on BIOS and UEFI). All of it is copied to boot_info, because the memory it lies in is given to
+ * the allocator afterwards. Every read goes through struct boot_memory and is checked against its bounds.
  * Sources: "Multiboot Specification" 0.6.96, "Multiboot2 Specification" 2.0, UEFI 2.10 section 7.2.3.
  */
 #include "boot/boot.h"
@@ -29,15 +29,39 @@ struct mb1_info {
     uint32_t framebuffer_pitch, framebuffer_width, framebuffer_height;
     uint8_t framebuffer_bpp, framebuffer_type, framebuffer_rgb[6];
 } __packed;
-struct mb1_module { uint32_t start, end, string, reserved; };
-struct mb1_mmap { uint32_t size; uint64_t start, length; uint32_t type; } __packed; /* 'size' does not count itself */
+struct mb1_module {
+    uint32_t start, end, string, reserved;
+};
+struct mb1_mmap {
+    uint32_t size;
+    uint64_t start, length;
+    uint32_t type;
+} __packed; /* 'size' does not count itself */
 
 /* Multiboot 2, 3.6 */
-enum { MB2_END, MB2_CMDLINE, MB2_LOADER, MB2_MODULE, MB2_BASIC_MEMORY, MB2_MMAP = 6, MB2_FRAMEBUFFER = 8, MB2_EFI32 = 11,
-       MB2_EFI64, MB2_ACPI_OLD = 14, MB2_ACPI_NEW, MB2_EFI_MMAP = 17, MB2_EFI_BOOT_SERVICES };
+enum {
+    MB2_END,
+    MB2_CMDLINE,
+    MB2_LOADER,
+    MB2_MODULE,
+    MB2_BASIC_MEMORY,
+    MB2_MMAP = 6,
+    MB2_FRAMEBUFFER = 8,
+    MB2_EFI32 = 11,
+    MB2_EFI64,
+    MB2_ACPI_OLD = 14,
+    MB2_ACPI_NEW,
+    MB2_EFI_MMAP = 17,
+    MB2_EFI_BOOT_SERVICES
+};
 
-struct mb2_tag { uint32_t type, size; };
-struct mb2_mmap { uint64_t start, length; uint32_t type, reserved; };
+struct mb2_tag {
+    uint32_t type, size;
+};
+struct mb2_mmap {
+    uint64_t start, length;
+    uint32_t type, reserved;
+};
 struct mb2_framebuffer {
     uint64_t address;
     uint32_t pitch, width, height;
@@ -47,16 +71,31 @@ struct mb2_framebuffer {
 } __packed;
 
 /* UEFI 2.10, 7.2.3 EFI_BOOT_SERVICES.GetMemoryMap() */
-struct efi_memory_descriptor { uint32_t type, pad; uint64_t physical, virtual, pages, attribute; };
-enum { EFI_LOADER_CODE = 1, EFI_LOADER_DATA, EFI_BOOT_CODE, EFI_BOOT_DATA, EFI_CONVENTIONAL = 7, EFI_UNUSABLE,
-       EFI_ACPI_RECLAIM, EFI_ACPI_NVS };
+struct efi_memory_descriptor {
+    uint32_t type, pad;
+    uint64_t physical, virtual, pages, attribute;
+};
+enum {
+    EFI_LOADER_CODE = 1,
+    EFI_LOADER_DATA,
+    EFI_BOOT_CODE,
+    EFI_BOOT_DATA,
+    EFI_CONVENTIONAL = 7,
+    EFI_UNUSABLE,
+    EFI_ACPI_RECLAIM,
+    EFI_ACPI_NVS
+};
 #define EFI_MEMORY_WB (1UL << 3)
 
 /* Addresses above this do not exist: physical addresses have at most 52 bits. */
 #define MAX_PHYSICAL (1UL << 52)
 
 #define MAX_RAW_RANGES 1024
-struct raw_map { unsigned count; bool overflow; struct boot_range ranges[MAX_RAW_RANGES]; };
+struct raw_map {
+    unsigned count;
+    bool overflow;
+    struct boot_range ranges[MAX_RAW_RANGES];
+};
 static struct raw_map raw __initdata;
 
 static const void *at(const struct boot_memory *m, uint64_t address, uint64_t size)
@@ -126,7 +165,8 @@ static void add_range(struct raw_map *map, uint64_t start, uint64_t size, uint32
 
 static unsigned strictness(uint32_t type)
 {
-    static const uint8_t order[] = {[BOOT_RAM] = 1, [BOOT_ACPI] = 2, [BOOT_NVS] = 3, [BOOT_RESERVED] = 4, [BOOT_BAD] = 5};
+    static const uint8_t order[] = {
+        [BOOT_RAM] = 1, [BOOT_ACPI] = 2, [BOOT_NVS] = 3, [BOOT_RESERVED] = 4, [BOOT_BAD] = 5};
 
     return type < ARRAY_SIZE(order) && type ? order[type] : order[BOOT_RESERVED];
 }
@@ -420,8 +460,8 @@ const char *boot_parse_multiboot(struct boot_info *b, uint32_t magic, uint32_t i
     drop_file_name(b->cmdline, b->loader);
     for (unsigned i = 0; i < b->module_count; i++)
         drop_file_name(b->modules[i].cmdline, b->loader);
-    b->range_count = raw.overflow ? BOOT_MAX_RANGES + 1
-                                  : boot_normalise_ranges(raw.ranges, raw.count, b->ranges, BOOT_MAX_RANGES);
+    b->range_count =
+        raw.overflow ? BOOT_MAX_RANGES + 1 : boot_normalise_ranges(raw.ranges, raw.count, b->ranges, BOOT_MAX_RANGES);
     if (b->range_count > BOOT_MAX_RANGES) {
         b->range_count = 0;
         return "the memory map has more entries than Croft can hold";

@@ -9,9 +9,11 @@
 #include "lib/log.h"
 #include "lib/string.h"
 
-#define OPTION_DEFAULTS                                                                                              \
-    {.loglvl = LOG_INFO, .guest_loglvl = LOG_WARNING, .console = "com1", .x2apic = true, .smap = true, .smep = true, \
-     .sched_allowance_us = 5000}
+#define OPTION_DEFAULTS                                                                                                \
+    {                                                                                                                  \
+        .loglvl = LOG_INFO, .guest_loglvl = LOG_WARNING, .console = "com1", .x2apic = true, .smap = true,              \
+        .smep = true, .sched_allowance_us = 5000                                                                       \
+    }
 
 struct options options = OPTION_DEFAULTS;
 
@@ -118,9 +120,11 @@ static bool parse_inverted_bool(const char *value, void *field, const struct opt
 /* "all", "none", or the name of a level; two of them with a slash: the more talkative counts. */
 static bool parse_level(const char *value, void *field, const struct option_text *o)
 {
-    static const struct { const char *name; int level; } levels[] = {
-        {"none", -1}, {"error", LOG_ERROR}, {"warning", LOG_WARNING}, {"info", LOG_INFO}, {"debug", LOG_DEBUG},
-        {"all", LOG_DEBUG}};
+    static const struct {
+        const char *name;
+        int level;
+    } levels[] = {{"none", -1},       {"error", LOG_ERROR}, {"warning", LOG_WARNING},
+                  {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {"all", LOG_DEBUG}};
     int best = -2;
 
     for (;;) {
@@ -197,7 +201,11 @@ static bool parse_reboot(const char *value, void *field, const struct option_tex
 /* BAUD[/CLOCK][,8n1[,PORT[,IRQ]]]; BAUD may be "auto", and any part behind the first may be empty. */
 static bool parse_com(const char *value, void *field, const struct option_text *o)
 {
-    struct { uint32_t baud; uint16_t port; uint8_t irq; } *com = field;
+    struct {
+        uint32_t baud;
+        uint16_t port;
+        uint8_t irq;
+    } *com = field;
     uint64_t baud = 0, port = com->port, irq = com->irq, clock;
 
     if (!strncmp(value, "auto", 4))
@@ -254,8 +262,14 @@ static bool parse_dom0_mem(const char *value, void *field, const struct option_t
 
 static bool parse_nothing(const char *value, void *field, const struct option_text *o) { return true; }
 
-#define OPTION(name, fn, field, values, initial, help) {{name, values, initial, help}, fn, &options.field}
-#define WHOLE(name, fn, values, initial, help) {{name, values, initial, help}, fn, &options}
+#define OPTION(name, fn, field, values, initial, help)                                                                 \
+    {                                                                                                                  \
+        {name, values, initial, help}, fn, &options.field                                                              \
+    }
+#define WHOLE(name, fn, values, initial, help)                                                                         \
+    {                                                                                                                  \
+        {name, values, initial, help}, fn, &options                                                                    \
+    }
 #define BOOLEAN "yes or no"
 
 static const struct option {
@@ -263,9 +277,10 @@ static const struct option {
     parse_fn *parse;
     void *field;
 } table[] = {
-    WHOLE("dom0_mem", parse_dom0_mem, "SIZE[,min:SIZE][,max:SIZE]", "all but a sixteenth, at most 128M, of what is free",
-          "Memory of domain 0. min: not less than this, max: not more, and its limit for ballooning. Sizes take K, M, G or T; "
-          "a bare number counts KiB, B counts bytes."),
+    WHOLE("dom0_mem", parse_dom0_mem, "SIZE[,min:SIZE][,max:SIZE]",
+          "all but a sixteenth, at most 128M, of what is free",
+          "Memory of domain 0. min: not less than this, max: not more, and its limit for ballooning. "
+          "Sizes take K, M, G or T; a bare number counts KiB, B counts bytes."),
     OPTION("dom0_max_vcpus", parse_uint, dom0_max_vcpus, "NUMBER", "one for each CPU", "Virtual CPUs of domain 0."),
     OPTION("maxcpus", parse_uint, maxcpus, "NUMBER", "all", "CPUs to start."),
     OPTION("mem", parse_size, mem, "SIZE", "all", "Use only RAM below this address."),
@@ -275,32 +290,33 @@ static const struct option {
            "First serial port. BAUD auto leaves the speed as it is; the clock is not used."),
     OPTION("com2", parse_com, com[1], "BAUD[/CLOCK][,8n1[,PORT[,IRQ]]]", "auto,8n1,0x2f8,3", "Second serial port."),
     OPTION("loglvl", parse_level, loglvl, "none, error, warning, info, debug or all", "info",
-           "Lines of Croft's own log that reach the console; the log ring gets all. Of two with a slash between them the more "
-           "talkative counts."),
+           "Lines of Croft's own log that reach the console; the log ring gets all. "
+           "Of two with a slash between them the more talkative counts."),
     OPTION("guest_loglvl", parse_level, guest_loglvl, "none, error, warning, info, debug or all", "warning",
            "The same for lines that a domain caused."),
     OPTION("noreboot", parse_bool, noreboot, BOOLEAN, "no",
            "After a fatal error, or when domain 0 crashes or asks for a reboot, stop instead."),
     WHOLE("reboot", parse_reboot, "acpi, kbd, triple or no (or their first letters)", "acpi, then kbd, then triple",
           "How to reboot: ACPI reset register, keyboard controller, triple fault, not at all."),
-    OPTION("acpi", parse_inverted_bool, acpi_off, BOOLEAN, "yes", "Use the ACPI tables. Without them: one CPU, no I/O APIC."),
+    OPTION("acpi", parse_inverted_bool, acpi_off, BOOLEAN, "yes",
+           "Use the ACPI tables. Without them: one CPU, no I/O APIC."),
     OPTION("hpet", parse_inverted_bool, hpet_off, BOOLEAN, "yes", "Use the HPET to measure the TSC."),
     OPTION("x2apic", parse_bool, x2apic, BOOLEAN, "yes", "Use the local APIC's x2APIC mode where there is one."),
     OPTION("smep", parse_bool, smep, BOOLEAN, "yes", "Use supervisor-mode execution prevention where there is one."),
     OPTION("smap", parse_bool, smap, BOOLEAN, "yes", "Use supervisor-mode access prevention where there is one."),
-    OPTION("watchdog", parse_bool, watchdog, BOOLEAN, "no", "Report a CPU that makes no progress for 5 seconds, by NMI."),
+    OPTION("watchdog", parse_bool, watchdog, BOOLEAN, "no",
+           "Report a CPU that makes no progress for 5 seconds, by NMI."),
     OPTION("sched_allowance_us", parse_uint, sched_allowance_us, "MICROSECONDS", "5000",
            "Context-switch allowance of Borrowed Virtual Time: how far a vcpu may run ahead of the next one."),
     {{"placeholder", "", "", "Written by GRUB's scripts in front of the options; means nothing."}, parse_nothing, NULL},
-    {{"no-real-mode", "", "", "Written by GRUB's scripts; means nothing: Croft never uses real mode."}, parse_nothing, NULL},
+    {{"no-real-mode", "", "", "Written by GRUB's scripts; means nothing: Croft never uses real mode."},
+     parse_nothing,
+     NULL},
     {{"edd", "any", "", "Written by GRUB's scripts; means nothing, as above."}, parse_nothing, NULL},
     {{"vga", "any", "", "Accepted for Xen's sake; the screen is domain 0's."}, parse_nothing, NULL},
 };
 
-const struct option_text *option_text(unsigned i)
-{
-    return i < ARRAY_SIZE(table) ? &table[i].text : NULL;
-}
+const struct option_text *option_text(unsigned i) { return i < ARRAY_SIZE(table) ? &table[i].text : NULL; }
 
 static const struct option *find_option(const char *name)
 {
@@ -310,10 +326,7 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
-static bool is_boolean(const struct option *o)
-{
-    return o->parse == parse_bool || o->parse == parse_inverted_bool;
-}
+static bool is_boolean(const struct option *o) { return o->parse == parse_bool || o->parse == parse_inverted_bool; }
 
 static void parse_word(char *word)
 {
@@ -335,7 +348,8 @@ static void parse_word(char *word)
     else if (!equals && !is_boolean(o) && o->parse != parse_nothing)
         log_warning("option '%s' needs a value (%s): ignored, see docs/options.md\n", word, o->text.values);
     else if (!o->parse(value, o->field, &o->text))
-        log_warning("option '%s=%s' is malformed (give %s): ignored, see docs/options.md\n", word, value, o->text.values);
+        log_warning("option '%s=%s' is malformed (give %s): ignored, see docs/options.md\n", word, value,
+                    o->text.values);
 }
 
 void options_parse(const char *cmdline)

@@ -6,23 +6,30 @@
 
 struct options {
     uint64_t dom0_mem, dom0_mem_min, dom0_mem_max; /* bytes; 0: default */
-    uint32_t dom0_max_vcpus;   /* 0: as many as CPUs */
-    uint32_t maxcpus;          /* 0: all */
+    uint32_t dom0_max_vcpus;                       /* 0: as many as CPUs */
+    uint32_t maxcpus;                              /* 0: all */
     bool noreboot;
-    int loglvl, guest_loglvl;  /* highest enum log_level that reaches the console; -1: none */
-    char console[32];          /* a list of "com1", "com2", "vga" (accepted), or "none" */
-    struct { uint32_t baud; uint16_t port; uint8_t irq; } com[2]; /* baud 0: leave; port 0: legacy default */
+    int loglvl, guest_loglvl; /* highest enum log_level that reaches the console; -1: none */
+    char console[32];         /* a list of "com1", "com2", "vga" (accepted), or "none" */
+    struct {
+        uint32_t baud;
+        uint16_t port;
+        uint8_t irq;
+    } com[2]; /* baud 0: leave; port 0: legacy default */
     bool x2apic, smap, smep, hpet_off, acpi_off, watchdog;
-    char reboot[16];           /* "acpi", "kbd", "triple", "" = try all in that order */
-    uint64_t mem;              /* use only RAM below this, 0: all */
+    char reboot[16];             /* "acpi", "kbd", "triple", "" = try all in that order */
+    uint64_t mem;                /* use only RAM below this, 0: all */
     uint32_t sched_allowance_us; /* BVT context-switch allowance */
 };
 extern struct options options;
 
-void options_parse(const char *cmdline); /* unknown: a warning that names it; malformed value: a warning and the default */
+/* Unknown option: a warning that names it. Malformed value: a warning, and the default. */
+void options_parse(const char *cmdline);
 
 /* One line of the table, for the documentation. */
-struct option_text { const char *name, *values, *initial, *help; };
+struct option_text {
+    const char *name, *values, *initial, *help;
+};
 /* The i-th option's text, or null after the last one. */
 const struct option_text *option_text(unsigned i);
 

@@ -33,9 +33,14 @@ static uint32_t read32(const uint8_t *p)
     return v;
 }
 
-static const struct { const char *magic; uint8_t length; const char *name; decompress_fn *unpack; } formats[] = {
+static const struct {
+    const char *magic;
+    uint8_t length;
+    const char *name;
+    decompress_fn *unpack;
+} formats[] = {
     {"\x1f\x8b\x08", 3, "gzip", decompress_gzip},
-    {"\xfd" "7zXZ\0", 6, "xz", decompress_xz},
+    {"\3757zXZ\0", 6, "xz", decompress_xz},
     {"\x28\xb5\x2f\xfd", 4, "zstd", decompress_zstd},
     {"\x02\x21\x4c\x18", 4, "lz4", decompress_lz4},
     {"BZh", 3, "bzip2", NULL},
@@ -83,7 +88,7 @@ static enum decompress_result unpack_into(struct payload *p, unsigned format, co
     return result;
 }
 
-/* 'sized': the last four bytes are the unpacked size, as in all payloads of a bzImage; else it has to be found by trying. */
+/* 'sized': the last four bytes are the unpacked size, as in all payloads of a bzImage; else it is found by trying. */
 static bool unpack(struct payload *p, const uint8_t *from, size_t n, bool sized)
 {
     enum decompress_result result;
@@ -107,8 +112,9 @@ static bool unpack(struct payload *p, const uint8_t *from, size_t n, bool sized)
         uint64_t size = read32(from + n - 4);
 
         if (!size || size > MAX_UNPACKED) {
-            snprintf(p->error, sizeof(p->error), "the %s payload says that it unpacks to %lu bytes: it is corrupt or truncated",
-                     p->compression, size);
+            snprintf(p->error, sizeof(p->error),
+                     "the %s payload says that it unpacks to %lu bytes: it is corrupt or truncated", p->compression,
+                     size);
             return false;
         }
         if (formats[format].unpack != decompress_gzip)
@@ -132,7 +138,8 @@ static bool unpack(struct payload *p, const uint8_t *from, size_t n, bool sized)
     case DECOMPRESS_OK:
         return true;
     case DECOMPRESS_NO_MEMORY:
-        snprintf(p->error, sizeof(p->error), "not enough memory to unpack the %s payload", p->compression);
+        snprintf(p->error, sizeof(p->error), "not enough memory to unpack the %s payload of %zu KiB", p->compression,
+                 n >> 10);
         break;
     case DECOMPRESS_TOO_LARGE:
         snprintf(p->error, sizeof(p->error), "the %s payload unpacks to more than 1 GiB", p->compression);
@@ -156,8 +163,8 @@ static bool unpack_bzimage(struct payload *p, const uint8_t *module, size_t size
 
     p->container = "bzImage";
     if (version < 0x208) {
-        snprintf(p->error, sizeof(p->error), "the bzImage is too old: boot protocol %u.%02u, 2.08 is needed", version >> 8,
-                 version & 255);
+        snprintf(p->error, sizeof(p->error), "the bzImage is too old: boot protocol %u.%02u, 2.08 is needed",
+                 version >> 8, version & 255);
         return false;
     }
     start = (uint64_t)(sectors + 1) * SECTOR + read32(module + PAYLOAD_OFFSET);

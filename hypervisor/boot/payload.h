@@ -9,13 +9,13 @@
 #include "lib/types.h"
 
 struct payload {
-    const char *container;    /* "bzImage", "compressed file", "ELF file" */
-    const char *compression;  /* "gzip", "xz", "zstd", "lz4", or "none" */
-    const uint8_t *data;      /* the ELF file */
+    const char *container;   /* "bzImage", "compressed file", "ELF file" */
+    const char *compression; /* "gzip", "xz", "zstd", "lz4", or "none" */
+    const uint8_t *data;     /* the ELF file */
     size_t size;
-    void *pages;              /* of alloc_pages, or null if data lies in the module */
+    void *pages; /* of alloc_pages, or null if data lies in the module */
     unsigned order;
-    char error[112];          /* what is wrong, one line without end of line, if payload_unpack gave false */
+    char error[112]; /* what is wrong, one line without end of line, if payload_unpack gave false */
 };
 
 bool payload_unpack(struct payload *p, const void *module, size_t size);

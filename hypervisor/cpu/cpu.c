@@ -72,7 +72,7 @@ static bool bit(uint32_t word, unsigned i)
 static void find_names(void)
 {
     struct cpuid_regs r = cpuid(0, 0);
-    uint32_t name[12] = {0};
+    uint32_t name[13] = {0};
     const char *start = (const char *)name;
 
     memcpy(vendor, &r.b, 4);
@@ -84,10 +84,9 @@ static void find_names(void)
         r = cpuid(0x80000002 + i, 0);
         memcpy(name + 4 * i, &r, sizeof(r));
     }
-    memcpy(model_name, name, sizeof(name));
     while (*start == ' ')
         start++;
-    strlcpy(model_name, model_name + (start - (const char *)name), sizeof(model_name));
+    strlcpy(model_name, start, sizeof(model_name));
 }
 
 static void find_features(void)

@@ -57,11 +57,6 @@ static void flush_local(void *unused)
     tlb_flush_local();
 }
 
-static void flush_global_local(void *unused)
-{
-    tlb_flush_global_local();
-}
-
 static void flush_page_local(void *va)
 {
     invlpg((unsigned long)va);
@@ -80,16 +75,6 @@ void tlb_flush_mask(const cpumask_t *mask)
         tlb_flush_local();
     else
         smp_call(mask, flush_local, NULL);
-}
-
-void tlb_flush_global_mask(const cpumask_t *mask)
-{
-    if (cpumask_empty(mask))
-        return;
-    if (only_this_cpu(mask))
-        tlb_flush_global_local();
-    else
-        smp_call(mask, flush_global_local, NULL);
 }
 
 void tlb_flush_page_mask(const cpumask_t *mask, unsigned long va)

@@ -18,7 +18,6 @@ extern volatile uint64_t tlb_clock;
 void tlb_flush_local(void);                 /* all guest translations of this CPU; the hypervisor's global ones stay */
 void tlb_flush_global_local(void);          /* everything */
 void tlb_flush_mask(const cpumask_t *mask); /* tlb_flush_local on each and waits; interrupts enabled */
-void tlb_flush_global_mask(const cpumask_t *mask); /* tlb_flush_global_local on each and waits; interrupts enabled */
 void tlb_flush_page_mask(const cpumask_t *mask, unsigned long va);
 void tlb_load_cr3(uint64_t cr3);            /* loads CR3 on this CPU and advances the clock */
 void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp);

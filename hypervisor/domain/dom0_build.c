@@ -33,7 +33,9 @@
 #define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED | PTE_DIRTY)
 
 /* A run of pseudo-physical frames whose machine frames follow each other as well */
-struct run { uint64_t pfn, mfn, count; };
+struct run {
+    uint64_t pfn, mfn, count;
+};
 
 static struct builder {
     struct domain *d;
@@ -41,10 +43,11 @@ static struct builder {
     struct payload payload;
     struct elf_image elf;
     struct elf_notes notes;
-    uint64_t v_offset;         /* virtual minus physical address in the ELF file */
+    bool has_hypercall_page;
+    uint64_t v_offset;                 /* virtual minus physical address in the ELF file */
     uint64_t kernel_start, kernel_end; /* virtual */
-    uint64_t pages;            /* memory of the domain */
-    uint64_t allocated;        /* ... of which this many frames are there */
+    uint64_t pages;                    /* memory of the domain */
+    uint64_t allocated;                /* ... of which this many frames are there */
     struct dom0_layout layout;
     struct run *runs;
     unsigned run_count;
@@ -53,9 +56,12 @@ static struct builder {
 
 static void __init load_kernel(void)
 {
-    static const struct { unsigned note; const char *name; } necessary[] = {
-        {XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"}, {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"}, {XEN_ELFNOTE_ENTRY, "ENTRY"},
-        {XEN_ELFNOTE_HYPERCALL_PAGE, "HYPERCALL_PAGE"}};
+    static const struct {
+        unsigned note;
+        const char *name;
+    } necessary[] = {{XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"},
+                     {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"},
+                     {XEN_ELFNOTE_ENTRY, "ENTRY"}};
     struct elf_notes *n = &b.notes;
     const char *error;
 
@@ -70,18 +76,21 @@ static void __init load_kernel(void)
              b.payload.container, b.payload.compression, b.payload.size >> 10);
     for (unsigned i = 0; i < ARRAY_SIZE(necessary); i++)
         if (!elf_has_note(n, necessary[i].note))
-            boot_fail("domain 0's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
-                      "CONFIG_XEN_DOM0)\n", necessary[i].name);
+            boot_fail(
+                "domain 0's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
+                "CONFIG_XEN_DOM0)\n",
+                necessary[i].name);
     if (strcmp(n->xen_version, "xen-3.0"))
         boot_fail("domain 0's kernel: its Xen note XEN_VERSION is \"%s\", \"xen-3.0\" is needed\n", n->xen_version);
     if (elf_has_note(n, XEN_ELFNOTE_SUPPORTED_FEATURES) && !(n->features >> XENFEAT_dom0 & 1))
-        boot_fail("domain 0's kernel: its Xen note SUPPORTED_FEATURES says that it cannot be domain 0 (Linux: CONFIG_XEN_DOM0)\n");
+        boot_fail("domain 0's kernel: its Xen note SUPPORTED_FEATURES says that it cannot be domain 0 (Linux: "
+                  "CONFIG_XEN_DOM0)\n");
     if (elf_has_note(n, XEN_ELFNOTE_HV_START_LOW) && n->hv_start_low > HOLE_START)
         boot_fail("domain 0's kernel: its Xen note HV_START_LOW leaves no room for Croft at 0x%lx\n", HOLE_START);
-    log_info("domain 0: %s %s, entry 0x%lx, VIRT_BASE 0x%lx, hypercall page 0x%lx\n", n->guest_os[0] ? n->guest_os : "?",
-             n->guest_version, n->entry, n->virt_base, n->hypercall_page);
+    log_info("domain 0: %s %s, entry 0x%lx, VIRT_BASE 0x%lx\n", n->guest_os[0] ? n->guest_os : "?", n->guest_version,
+             n->entry, n->virt_base);
 
-    /* Segments lie where their physical addresses say: a virtual address may be no more than an offset (Linux's .data..percpu). */
+    /* Segments lie where their physical addresses say: a virtual one may be a mere offset (Linux's .data..percpu). */
     b.v_offset = n->virt_base - n->paddr_offset;
     b.kernel_start = ~0UL;
     for (unsigned i = 0; i < b.elf.segment_count; i++) {
@@ -95,9 +104,12 @@ static void __init load_kernel(void)
     }
     if (n->entry < b.kernel_start || n->entry >= b.kernel_end)
         boot_fail("domain 0's kernel: its Xen note ENTRY, 0x%lx, is not in the kernel\n", n->entry);
-    if (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start ||
-        n->hypercall_page >= b.kernel_end || b.kernel_end - n->hypercall_page < PAGE_SIZE)
-        boot_fail("domain 0's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n", n->hypercall_page);
+    /* Linux since 6.13 (and 6.1.121) makes its calls without the page and has no such note. */
+    b.has_hypercall_page = elf_has_note(n, XEN_ELFNOTE_HYPERCALL_PAGE);
+    if (b.has_hypercall_page && (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start || n->hypercall_page >= b.kernel_end ||
+        b.kernel_end - n->hypercall_page < PAGE_SIZE))
+        boot_fail("domain 0's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n",
+                  n->hypercall_page);
     if (!strcmp(n->guest_os, "netbsd") || elf_has_note(n, XEN_ELFNOTE_BSD_SYMTAB))
         log_info("domain 0: the symbol table that its note BSD_SYMTAB asks for is not loaded\n");
 }
@@ -152,9 +164,9 @@ static void __init decide_memory(void)
         uint64_t initrd = b.layout.initrd_pages;
 
         if (b.layout.pages_needed - initrd <= b.pages)
-            boot_fail("the initrd of %lu MiB does not fit into domain 0's memory of %lu MiB: give at least dom0_mem=%luM\n",
-                      initrd / PAGES_PER_MIB, b.pages / PAGES_PER_MIB,
-                      DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
+            boot_fail(
+                "the initrd of %lu MiB does not fit into domain 0's memory of %lu MiB: give at least dom0_mem=%luM\n",
+                initrd / PAGES_PER_MIB, b.pages / PAGES_PER_MIB, DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
         boot_fail("domain 0's memory of %lu MiB is too small for its kernel and initrd: give at least dom0_mem=%luM\n",
                   b.pages / PAGES_PER_MIB, DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
     }
@@ -190,13 +202,18 @@ static void __init create_domain(void)
 /* Ports of domain 0: all but those that Croft drives itself or emulates. */
 static void __init give_ports(void)
 {
-    static const struct { uint16_t first, last; } croft[] = {
-        {0x20, 0x21}, {0xa0, 0xa1}, /* interrupt controllers */
-        {0x40, 0x43},               /* PIT: emulated */
-        {0x4d0, 0x4d1},             /* edge or level of the interrupt controllers */
-        {0xcf8, 0xcff},             /* PCI configuration: emulated */
+    static const struct {
+        uint16_t first, last;
+    } croft[] = {
+        {0x20, 0x21},   {0xa0, 0xa1}, /* interrupt controllers */
+        {0x40, 0x43},                 /* PIT: emulated */
+        {0x4d0, 0x4d1},               /* edge or level of the interrupt controllers */
+        {0xcf8, 0xcff},               /* PCI configuration: emulated */
     };
-    static const struct { const char *name; uint16_t port; } com[] = {{"com1", 0x3f8}, {"com2", 0x2f8}};
+    static const struct {
+        const char *name;
+        uint16_t port;
+    } com[] = {{"com1", 0x3f8}, {"com2", 0x2f8}};
     unsigned long *ports = heap_alloc(PV_IO_BITMAP_BYTES);
 
     if (!ports)
@@ -216,7 +233,7 @@ static void __init give_ports(void)
 }
 
 /* Allocates frames until the domain has 'target' of them, the largest pieces first. False: memory ran out. */
-static bool __init allocate_up_to(uint64_t target)
+static bool __init allocate_up_to(uint64_t target, bool zeroed)
 {
     unsigned order = MAX_ORDER;
 
@@ -224,7 +241,8 @@ static bool __init allocate_up_to(uint64_t target)
         struct run *last = b.run_count ? &b.runs[b.run_count - 1] : NULL;
 
         order = min(order, ilog2(target - b.allocated));
-        mfn_t m = alloc_domain_frames(b.d, order, NODE_ANY);
+        mfn_t m =
+            zeroed ? alloc_domain_frames(b.d, order, NODE_ANY) : alloc_domain_frames_unzeroed(b.d, order, NODE_ANY);
 
         if (mfn_eq(m, INVALID_MFN)) {
             if (!order)
@@ -299,7 +317,7 @@ static void __init give_back_module(const struct boot_module *m)
 static void __init fill_memory(void)
 {
     b.runs = heap_alloc(MAX_RUNS * sizeof(*b.runs));
-    if (!b.runs || !allocate_up_to(b.layout.pages_needed))
+    if (!b.runs || !allocate_up_to(b.layout.pages_needed, true))
         boot_fail("not enough free memory for domain 0's kernel and initrd: add memory to the machine\n");
     for (unsigned i = 0; i < b.elf.segment_count; i++) {
         const struct elf_segment *s = &b.elf.segments[i];
@@ -315,7 +333,7 @@ static void __init fill_memory(void)
         give_back_module(b.initrd);
     }
     give_back_module(b.kernel);
-    if (!allocate_up_to(b.pages)) {
+    if (!allocate_up_to(b.pages, false)) {
         if (options.dom0_mem || options.dom0_mem_min)
             boot_fail("dom0_mem asks for %lu MiB, but only %lu MiB could be had: give less\n", b.pages / PAGES_PER_MIB,
                       b.allocated / PAGES_PER_MIB);
@@ -506,7 +524,9 @@ void __init dom0_build(void)
     give_ports();
     fill_memory();
     write_p2m();
-    pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.notes.hypercall_page)));
+    if (b.has_hypercall_page)
+        if (elf_has_note(&b.notes, XEN_ELFNOTE_HYPERCALL_PAGE)) /* later Linux kernels make the calls themselves */
+        pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.notes.hypercall_page)));
     build_tables();
     write_start_info();
     start_vcpu();

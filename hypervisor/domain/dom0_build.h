@@ -19,21 +19,21 @@ void dom0_build(void);
  * Elements that lie elsewhere by the kernel's notes are missing in the region.
  */
 struct dom0_layout_request {
-    uint64_t v_start;          /* VIRT_BASE: where pseudo-physical frame 0 is mapped */
-    uint64_t kernel_end;       /* virtual, first byte behind the kernel */
-    uint64_t initrd_size;      /* bytes */
-    bool initrd_unmapped;      /* MOD_START_PFN */
-    bool p2m_elsewhere;        /* INIT_P2M */
-    uint64_t p2m_address;      /* ... its value */
-    uint64_t pages;            /* memory of the domain */
+    uint64_t v_start;     /* VIRT_BASE: where pseudo-physical frame 0 is mapped */
+    uint64_t kernel_end;  /* virtual, first byte behind the kernel */
+    uint64_t initrd_size; /* bytes */
+    bool initrd_unmapped; /* MOD_START_PFN */
+    bool p2m_elsewhere;   /* INIT_P2M */
+    uint64_t p2m_address; /* ... its value */
+    uint64_t pages;       /* memory of the domain */
 };
 struct dom0_layout {
     uint64_t v_start, v_end, region_pages;
     uint64_t initrd_pages, initrd_pfn;
     uint64_t p2m_va, p2m_pages, p2m_pfn;
-    uint64_t p2m_tables;       /* page tables for a p2m elsewhere, in the frames behind it */
+    uint64_t p2m_tables; /* page tables for a p2m elsewhere, in the frames behind it */
     uint64_t start_info_va, table_va, table_pages, stack_va;
-    uint64_t pages_needed;     /* everything above; the domain must not have less */
+    uint64_t pages_needed; /* everything above; the domain must not have less */
 };
 
 /* Returns null, or what is wrong (one line without end of line). Whether the domain is large enough is for the caller

@@ -4,8 +4,8 @@
 #include "lib/util.h"
 #include "memory/layout.h"
 
-#define MIN_PADDING (512UL << 10)  /* behind the last element */
-#define REGION_ALIGN (4UL << 20)   /* the region ends on such a boundary */
+#define MIN_PADDING (512UL << 10) /* behind the last element */
+#define REGION_ALIGN (4UL << 20)  /* the region ends on such a boundary */
 #define CANONICAL_END (1UL << 47)
 
 static uint64_t slots(uint64_t start, uint64_t size, unsigned shift)

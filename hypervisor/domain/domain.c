@@ -1,7 +1,7 @@
 /* Domains: creation, look-up, crash and shutdown, the end. */
 #include "cpu/fpu.h"
 #include "domain/domain.h"
-#include "hypercall/grant_table.h"
+#include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -20,6 +20,8 @@ spinlock_t domain_list_lock = SPINLOCK_INIT;
 #define IDS_PER_PAGE 512
 static struct domain **domain_ids[DIV_ROUND_UP(DOMID_FIRST_RESERVED, IDS_PER_PAGE)];
 
+static void audit_key(void) { frame_audit(); }
+
 void domains_init(void)
 {
     list_init(&domain_list);
@@ -30,6 +32,13 @@ void domains_init(void)
     current = idle_vcpu_create(0);
     ASSERT(current);
     key_register('q', "domains and their vcpus", domain_key_report);
+    key_register('0', "domain 0's registers", domain0_registers_report);
+    key_register('a', "audit of all frames and page tables", audit_key);
+    key_register('m', "free memory", alloc_key_report);
+    key_register('c', "hypercall counters", hypercall_key_report);
+    key_register('e', "event channels", event_key_report);
+    key_register('r', "run queues", sched_key_report);
+    key_register('t', "timers", timers_key_report);
 }
 
 static struct domain *find(domid_t id)

@@ -42,7 +42,7 @@ bool vcpu_event_deliverable(const struct vcpu *v)
 {
     const volatile struct vcpu_info *info = v->info;
 
-    return info && info->evtchn_upcall_pending && !info->evtchn_upcall_mask;
+    return info->evtchn_upcall_pending && !info->evtchn_upcall_mask;
 }
 
 void vcpu_mark_events_pending(struct vcpu *v)
@@ -50,7 +50,7 @@ void vcpu_mark_events_pending(struct vcpu *v)
     struct vcpu_info *info = READ_ONCE(v->info);
 
     /* The exchange is a full barrier: vcpu_kick looks at the vcpu's state after the flag is seen. */
-    if (likely(info) && !__atomic_exchange_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
+    if (!__atomic_exchange_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
         vcpu_kick(v);
 }
 
@@ -78,7 +78,7 @@ static bool two_level_set_pending(struct domain *d, struct event_channel *c)
         return false;
     v = d->vcpus[READ_ONCE(c->notify_vcpu)];
     info = READ_ONCE(v->info);
-    if (!test_bit(port, s->evtchn_mask) && likely(info) && !test_and_set_bit(port / BITS_PER_LONG, &info->evtchn_pending_sel))
+    if (!test_bit(port, s->evtchn_mask) && !test_and_set_bit(port / BITS_PER_LONG, &info->evtchn_pending_sel))
         vcpu_mark_events_pending(v);
     return true;
 }
@@ -91,7 +91,7 @@ static void two_level_unmask(struct domain *d, struct event_channel *c)
     struct vcpu_info *info = READ_ONCE(v->info);
 
     if (port < EVTCHN_2L_NR_CHANNELS && test_and_clear_bit(port, s->evtchn_mask) && test_bit(port, s->evtchn_pending) &&
-        info && !test_and_set_bit(port / BITS_PER_LONG, &info->evtchn_pending_sel))
+        !test_and_set_bit(port / BITS_PER_LONG, &info->evtchn_pending_sel))
         vcpu_mark_events_pending(v);
 }
 

@@ -1,7 +1,7 @@
 /*
- * Grant tables, as far as a lone domain needs them: version 1 tables of up to GRANT_MAX_FRAMES frames, made when they are
- * first asked for. Mapping, copying and transfer between domains are not there yet.
- * Locks: grant->lock for the frames.
+ * Grant tables, as far as a lone domain needs them: version 1 tables of up to GRANT_MAX_FRAMES frames, made when they
+ * are first asked for. Mapping, copying and transfer between domains are not there yet. Locks: grant->lock for the
+ * frames.
  */
 #include "hypercall/grant_table.h"
 #include "domain/domain.h"

@@ -18,7 +18,10 @@
 #define MAX_EXTENTS (~0UL >> MEMORY_CMD_BITS)   /* a continuation has to be able to count them */
 #define ALL_NODES 0xffU                         /* XENMEMF_get_node of flags without a node */
 
-struct e820_entry { uint64_t start, size; uint32_t type; } __packed; /* ACPI 6.5, 15.1: what XENMEM_machine_memory_map gives */
+struct e820_entry {
+    uint64_t start, size;
+    uint32_t type;
+} __packed; /* ACPI 6.5, 15.1: what XENMEM_machine_memory_map gives */
 
 int memory_target(domid_t id, struct domain **d)
 {
@@ -51,7 +54,7 @@ bool memory_release(mfn_t m, struct domain *d)
 struct reservation {
     struct domain *d;
     struct xen_memory_reservation r;
-    unsigned long done;        /* extents */
+    unsigned long done; /* extents */
 };
 
 enum step { STEP_DONE, STEP_STOP }; /* stop: the call ends here, with the number of extents that were done */
@@ -117,8 +120,8 @@ static long change_reservation(uint64_t cmd, uint64_t arg, extent_fn *step)
     if (v.r.nr_extents > MAX_EXTENTS || v.r.extent_order > MEMORY_MAX_ORDER || start > v.r.nr_extents ||
         v.r.mem_flags & XENMEMF_populate_on_demand ||
         !guest_range_ok(v.r.extent_start.p, v.r.nr_extents * sizeof(xen_pfn_t))) {
-        guest_log(LOG_DEBUG, "memory_op: %lu extents of order %u, flags 0x%x: not done\n", v.r.nr_extents, v.r.extent_order,
-                  v.r.mem_flags);
+        guest_log(LOG_DEBUG, "memory_op: %lu extents of order %u, flags 0x%x: not done\n", v.r.nr_extents,
+                  v.r.extent_order, v.r.mem_flags);
         return start;
     }
     error = memory_target(v.r.domid, &v.d);

@@ -7,7 +7,7 @@
 /* A continued call carries the number of finished extents above the six bits of the command (ABI). */
 #define MEMORY_CMD_BITS 6
 #define MEMORY_CMD_MASK ((1UL << MEMORY_CMD_BITS) - 1)
-/* Largest extent: zeroing 2 MiB is about what may be done between two looks at the clock. Callers try smaller ones then. */
+/* Largest extent: zeroing 2 MiB is about what may be done between two looks at the clock. Callers try smaller ones. */
 #define MEMORY_MAX_ORDER 9
 
 /* The domain that a call names, with a reference; unprivileged callers may name only themselves. -EPERM, -ESRCH. */

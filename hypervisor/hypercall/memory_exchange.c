@@ -13,8 +13,8 @@
 /* One side is one extent, the other 2^|difference of the orders| extents, so one list of a chunk has one element. */
 struct chunk {
     unsigned in_extents, out_extents, pages;
-    uint64_t *in;              /* machine frames, as given */
-    uint64_t *out;             /* pseudo-physical frames, as given; machine frames once there are some */
+    uint64_t *in;  /* machine frames, as given */
+    uint64_t *out; /* pseudo-physical frames, as given; machine frames once there are some */
     uint64_t single, many[1 << MEMORY_MAX_ORDER];
 };
 
@@ -102,8 +102,10 @@ static long check_request(const struct xen_memory_exchange *x)
         return refuse(-EPERM, "exchange: extents of order %u for order %u: above %u\n", x->in.extent_order,
                       x->out.extent_order, MEMORY_MAX_ORDER);
     if (x->in.nr_extents > 1UL << 40 || x->out.nr_extents > 1UL << 40 || x->nr_exchanged > x->in.nr_extents ||
-        x->in.nr_extents << x->in.extent_order != x->out.nr_extents << x->out.extent_order || x->in.domid != x->out.domid)
-        return refuse(-EINVAL, "exchange: %lu extents of order %u for %lu of order %u, %lu done: does not come out even\n",
+        x->in.nr_extents << x->in.extent_order != x->out.nr_extents << x->out.extent_order ||
+        x->in.domid != x->out.domid)
+        return refuse(-EINVAL,
+                      "exchange: %lu extents of order %u for %lu of order %u, %lu done: does not come out even\n",
                       x->in.nr_extents, x->in.extent_order, x->out.nr_extents, x->out.extent_order, x->nr_exchanged);
     if (!guest_range_ok(x->in.extent_start.p, x->in.nr_extents * sizeof(xen_pfn_t)) ||
         !guest_range_ok(x->out.extent_start.p, x->out.nr_extents * sizeof(xen_pfn_t)))

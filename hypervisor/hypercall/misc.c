@@ -65,10 +65,13 @@ long hypercall_mca(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t
     struct xen_mc op;
     long rc;
 
+    if (!current->domain->is_privileged)
+        return refuse(-EPERM, "mca: for privileged domains\n");
     if (copy_from_guest(&op, (const void *)arg, sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XEN_MCA_INTERFACE_VERSION)
-        return refuse(-EACCES, "mca: interface version %#x, not %#x\n", op.interface_version, XEN_MCA_INTERFACE_VERSION);
+        return refuse(-EACCES, "mca: interface version %#x, not %#x\n", op.interface_version,
+                      XEN_MCA_INTERFACE_VERSION);
     switch (op.cmd) {
     case XEN_MC_fetch: /* corrected errors are not collected; the others end in a report on the console */
         op.u.mc_fetch.flags = op.u.mc_fetch.flags & XEN_MC_ACK ? XEN_MC_OK : XEN_MC_NODATA;
@@ -90,20 +93,3 @@ long hypercall_mca(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t
 
 /* Guests try this at boot and when a CPU goes down; the error tells them that there is none. */
 long hypercall_xenpmu_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, uint64_t a5) { return -EOPNOTSUPP; }
-
-/* ----- physdev_op, old form: number and arguments in one structure ----- */
-
-long hypercall_physdev_op_compat(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
-{
-    struct physdev_op *guest = (struct physdev_op *)arg;
-    uint32_t cmd;
-
-    if (copy_from_guest(&cmd, &guest->cmd, sizeof(cmd)))
-        return -EFAULT;
-    switch (cmd) {
-    case PHYSDEVOP_irq_status_query: case PHYSDEVOP_set_iopl: case PHYSDEVOP_set_iobitmap: case PHYSDEVOP_apic_read:
-    case PHYSDEVOP_apic_write: case PHYSDEVOP_alloc_irq_vector: case PHYSDEVOP_free_irq_vector:
-        return hypercall_physdev_op(cmd, (uint64_t)&guest->u, 0, 0, 0);
-    }
-    return refuse(-ENOSYS, "physdev_op_compat: command %u\n", cmd);
-}

@@ -1,5 +1,6 @@
 /*
- * platform_op: what domain 0 asks of the machine: clock, firmware, CPUs, power. Reached only by privileged domains (dispatch.c).
+ * platform_op: what domain 0 asks of the machine: clock, firmware, CPUs, power. Reached only by privileged domains
+ * (dispatch.c).
  */
 #include "boot/boot.h"
 #include "cpu/cpu.h"
@@ -27,7 +28,8 @@ static long set_time(uint64_t seconds, uint32_t nanoseconds, uint64_t system_tim
 
 /* ----- firmware ----- */
 
-/* UEFI specification 2.10, 4.3: the system table; addresses are physical, as Croft never gives the firmware virtual ones. */
+/* UEFI specification 2.10, 4.3: the system table; addresses are physical, as Croft never gives the firmware virtual
+ * ones. */
 struct efi_system_table {
     uint64_t signature;
     uint32_t revision, header_size, crc32, reserved;
@@ -70,7 +72,8 @@ static long efi_vendor(const struct efi_system_table *t, union xenpf_efi_info *i
     return clear_guest((uint16_t *)info->vendor.name.p + n, 2) ? -EFAULT : 0;
 }
 
-/* How domain 0 finds the ACPI tables on UEFI: the configuration table. Firmware calls are not passed on (efi_runtime_call). */
+/* How domain 0 finds the ACPI tables on UEFI: the configuration table. Firmware calls are not passed on
+ * (efi_runtime_call). */
 static long efi_info(uint32_t index, union xenpf_efi_info *info)
 {
     const struct efi_system_table *t = efi_table();
@@ -160,7 +163,7 @@ static long enter_sleep(const struct xenpf_enter_acpi_sleep *s)
     if (s->flags & ~XENPF_ACPI_SLEEP_EXTENDED)
         return refuse(-EINVAL, "platform_op enter_acpi_sleep: flags %#x\n", s->flags);
     if (s->sleep_state != ACPI_S5 || (s->flags & XENPF_ACPI_SLEEP_EXTENDED))
-        return refuse(-EOPNOTSUPP, "platform_op enter_acpi_sleep: state S%u%s: only power-off (S5) by the PM1 registers is there\n",
+        return refuse(-EOPNOTSUPP, "platform_op enter_acpi_sleep: S%u%s: only S5 by the PM1 registers is there\n",
                       s->sleep_state, s->flags ? " by the sleep register" : "");
     log_info("domain 0 powers the machine off\n");
     machine_power_off(s->val_a, s->val_b);
@@ -186,7 +189,9 @@ static long platform_op(struct xen_platform_op *op)
     case XENPF_get_cpu_version:
         return get_cpu_version(&op->u.pcpu_version);
     case XENPF_cpu_online:
-        return cpu_is_there(op->u.cpu_ol.cpuid) ? 0 : refuse(-ENOSYS, "platform_op cpu_online: CPU %u\n", op->u.cpu_ol.cpuid);
+        if (cpu_is_there(op->u.cpu_ol.cpuid))
+            return 0;
+        return refuse(-ENOSYS, "platform_op cpu_online: CPU %u\n", op->u.cpu_ol.cpuid);
     case XENPF_core_parking: /* no core is ever parked */
         if (op->u.core_parking.type != XEN_CORE_PARKING_GET)
             break;
@@ -209,7 +214,8 @@ long hypercall_platform_op(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, 
     if (copy_from_guest(&op, (const void *)arg, sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XENPF_INTERFACE_VERSION)
-        return refuse(-EACCES, "platform_op: interface version %#x, not %#x\n", op.interface_version, XENPF_INTERFACE_VERSION);
+        return refuse(-EACCES, "platform_op: interface version %#x, not %#x\n", op.interface_version,
+                      XENPF_INTERFACE_VERSION);
     rc = platform_op(&op);
     if (!rc && copy_to_guest((void *)arg, &op, sizeof(op)))
         rc = -EFAULT;

@@ -16,7 +16,7 @@ static long op_initialise(struct vcpu *v, const void *guest)
     struct vcpu_guest_context *context;
     long result;
 
-    if (!v->info)
+    if (v->info == &v->no_info)
         return refuse(-EINVAL, "vcpu %u: register its vcpu_info before it is initialised\n", v->id);
     context = new_object(struct vcpu_guest_context);
     if (!context)
@@ -31,8 +31,6 @@ static long op_initialise(struct vcpu *v, const void *guest)
         spin_unlock(&v->domain->lock);
     }
     heap_free(context);
-    if (result == -ERESTART)
-        return hypercall_continue(VCPUOP_initialise, v->id, (uint64_t)guest, 0, 0);
     if (result == -EEXIST)
         guest_log(LOG_WARNING, "vcpu %u is initialised\n", v->id);
     return result;
@@ -80,7 +78,7 @@ static long op_down(struct vcpu *v)
 static long op_register_info(struct vcpu *v, const struct vcpu_register_vcpu_info *a)
 {
     struct domain *d = v->domain;
-    struct vcpu_info *old, *new;
+    struct vcpu_info *new;
 
     if (a->offset > PAGE_SIZE - sizeof(*new) || a->offset & (_Alignof(struct vcpu_info) - 1))
         return refuse(-EINVAL, "vcpu %u: offset %#x of its vcpu_info is not usable\n", v->id, a->offset);
@@ -96,13 +94,7 @@ static long op_register_info(struct vcpu *v, const struct vcpu_register_vcpu_inf
         frame_put_writable(MFN(a->mfn));
         return refuse(-EINVAL, "vcpu %u: its vcpu_info is registered\n", v->id);
     }
-    old = v->info;
-    if (old) {
-        memcpy(new, old, sizeof(*new));
-    } else {
-        memset(new, 0, sizeof(*new));
-        new->evtchn_upcall_mask = 1;
-    }
+    memcpy(new, v->info, sizeof(*new));
     v->info_mfn = MFN(a->mfn);
     __atomic_store_n(&v->info, new, __ATOMIC_SEQ_CST);
     spin_unlock(&d->lock);
@@ -169,8 +161,10 @@ static long op_set_periodic(struct vcpu *v, const void *guest)
 
 static long op_send_nmi(struct vcpu *v)
 {
-    if (!__atomic_exchange_n(&v->pv.nmi_pending, true, __ATOMIC_SEQ_CST))
-        vcpu_kick(v);
+    if (__atomic_exchange_n(&v->pv.nmi_pending, true, __ATOMIC_SEQ_CST))
+        return 0;
+    __atomic_store_n(&v->pv.exit_work, true, __ATOMIC_SEQ_CST);
+    vcpu_kick(v);
     return 0;
 }
 

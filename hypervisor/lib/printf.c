@@ -3,8 +3,14 @@
 
 #include "lib/string.h"
 
-struct output { char *buf; size_t size, length; };
-struct format { bool left, zero, alternate, plus, space, upper; int width, precision; }; /* precision -1: none given */
+struct output {
+    char *buf;
+    size_t size, length;
+};
+struct format {
+    bool left, zero, alternate, plus, space, upper;
+    int width, precision;
+}; /* precision -1: none given */
 
 static void put(struct output *o, char c)
 {

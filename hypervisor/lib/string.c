@@ -16,10 +16,7 @@ static inline uint64_t load8(const void *p)
     __builtin_memcpy(&v, p, 8);
     return v;
 }
-static inline void store8(void *p, uint64_t v)
-{
-    __builtin_memcpy(p, &v, 8);
-}
+static inline void store8(void *p, uint64_t v) { __builtin_memcpy(p, &v, 8); }
 
 /* Fewer than 8 bytes, all read before any is written, so the ranges may overlap. */
 static inline void copy_tail(uint8_t *to, const uint8_t *from, size_t n)

@@ -6,8 +6,8 @@
  * find memory for devices with 32-bit addresses. A zone has a list of free blocks for each order, threaded through the
  * struct frames of the blocks' first frames (next, prev; 0 ends a list: frame 0 is never in the allocator).
  *
- * A free frame has DOMID_FREE and no references in its control word. Its type word is made of the bits below; all of it is
- * written under the zone's lock, and bit 63 is never set in a frame that is in use. So one look at a buddy's type word
+ * A free frame has DOMID_FREE and no references in its control word. Its type word is made of the bits below. FREE_HEAD is
+ * set and cleared only under the zone's lock, and never set in a frame that is in use. So one look at a buddy's type word
  * tells whether it is the first of a free block of this zone and order, and if it is, the lock that is held protects it.
  */
 #include "lib/string.h"
@@ -200,25 +200,21 @@ enum clearing { CLEAR_ALL, CLEAR_USED };
 /* Makes frames ready for a new owner: no CPU reaches them by a translation of their old use, and they are zero. */
 static void prepare_frames(uint64_t m, uint64_t count, enum clearing what)
 {
-    uint64_t stamp = 0;
+    const struct frame *f = frame_of(MFN(m));
+    uint64_t stamp = 0, flags = 0;
 
-    for (uint64_t i = m; i < m + count; i++) {
-        struct frame *f = frame_of(MFN(i));
-
-        stamp = max(stamp, f->tlb_stamp);
-        f->tlb_stamp = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        stamp = max(stamp, f[i].tlb_stamp);
+        flags |= f[i].type;
     }
     if (stamp)
         tlb_flush_since(&cpu_online, stamp);
     if (what == CLEAR_ALL)
         clear_frames(m, count);
-    for (uint64_t i = m; i < m + count; i++) {
-        struct frame *f = frame_of(MFN(i));
-
-        if (what == CLEAR_USED && (f->type & FREE_USED))
-            clear_frames(i, 1);
-        f->type = 0;
-    }
+    else if (flags & FREE_USED)
+        for (uint64_t i = 0; i < count; i++)
+            if (f[i].type & FREE_USED)
+                clear_frames(m + i, 1);
 }
 
 /* ----- for Croft ----- */
@@ -235,8 +231,11 @@ mfn_t alloc_frame_run(uint64_t count, unsigned node)
         return INVALID_MFN;
     insert_run(m + count, (1UL << order) - count);
     prepare_frames(m, count, CLEAR_ALL);
-    for (uint64_t i = m; i < m + count; i++)
-        __atomic_store_n(&frame_of(MFN(i))->control, control_word(DOMID_CROFT, 1, 0), __ATOMIC_RELEASE);
+    for (struct frame *f = frame_of(MFN(m)); count--; f++) {
+        f->type = 0;
+        f->tlb_stamp = 0;
+        __atomic_store_n(&f->control, control_word(DOMID_CROFT, 1, 0), __ATOMIC_RELEASE);
+    }
     return MFN(m);
 }
 
@@ -293,20 +292,20 @@ static bool reserve_pages(struct domain *d, uint64_t count)
  */
 static void give_to_domain(struct domain *d, uint64_t m, uint64_t count)
 {
-    uint64_t end = m + count;
+    struct frame *f = frame_of(MFN(m));
+    uint64_t control = control_word(d->id, 1, FRAME_ALLOCATED);
 
     spin_lock(&d->page_list_lock);
-    for (uint64_t i = m; i < end; i++) {
-        struct frame *f = frame_of(MFN(i));
-
-        f->prev = i == m ? 0 : (uint32_t)(i - 1);
-        f->next = i == end - 1 ? d->page_list : (uint32_t)(i + 1);
+    for (uint64_t i = 0; i < count; i++) {
+        f[i].type = 0;
+        f[i].tlb_stamp = 0;
+        f[i].prev = i ? (uint32_t)(m + i - 1) : 0;
+        f[i].next = i + 1 < count ? (uint32_t)(m + i + 1) : d->page_list;
+        __atomic_store_n(&f[i].control, control, __ATOMIC_RELEASE);
     }
     if (d->page_list)
-        frame_of(MFN(d->page_list))->prev = (uint32_t)(end - 1);
+        frame_of(MFN(d->page_list))->prev = (uint32_t)(m + count - 1);
     d->page_list = (uint32_t)m;
-    for (uint64_t i = m; i < end; i++)
-        __atomic_store_n(&frame_of(MFN(i))->control, control_word(d->id, 1, FRAME_ALLOCATED), __ATOMIC_RELEASE);
     spin_unlock(&d->page_list_lock);
 }
 
@@ -374,31 +373,36 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner)
 
 /* ----- boot and reports ----- */
 
+/* Marks Croft's frames from the front of a row of valid frames as free; returns how many until the first that is not. */
+static uint64_t mark_free(struct frame *f, uint64_t count)
+{
+    const struct frame *start = f, *end = f + count;
+
+    for (; f < end && f->control == control_word(DOMID_CROFT, 1, 0); f++)
+        f->control = control_word(DOMID_FREE, 0, 0);
+    return (uint64_t)(f - start);
+}
+
 void alloc_add_range(mfn_t start, uint64_t count, unsigned node)
 {
-    uint64_t end = start.n + count, run = 0; /* run: where the present row of good frames begins; 0: none */
+    uint64_t end = start.n + count, m = max(start.n, 1UL), run = m; /* [run, m): found to be good, not yet given */
 
-    if (node < MAX_NODES && node >= node_count)
-        node_count = node + 1;
-    for (uint64_t m = max(start.n, 1UL); m < end;) {
+    node_count = max(node_count, min(node, MAX_NODES - 1U) + 1);
+    while (m < end) {
         uint64_t section_end = min(end, ROUND_UP(m + 1, (uint64_t)FRAME_SECTION));
-        bool valid = mfn_valid(MFN(m));
 
-        for (; m < section_end; m++) {
-            struct frame *f = valid ? frame_of(MFN(m)) : NULL;
-
-            if (f && f->control == control_word(DOMID_CROFT, 1, 0)) {
-                f->control = control_word(DOMID_FREE, 0, 0);
-                total_frames++;
-                run = run ? run : m;
-            } else if (run) {
-                insert_run(run, m - run);
-                run = 0;
-            }
+        if (mfn_valid(MFN(m)))
+            m += mark_free(frame_of(MFN(m)), section_end - m);
+        if (m < section_end) { /* one that is not for us */
+            insert_run(run, m - run);
+            total_frames += m - run;
+            run = ++m;
         }
     }
-    if (run)
-        insert_run(run, end - run);
+    if (m > run) {
+        insert_run(run, m - run);
+        total_frames += m - run;
+    }
 }
 
 uint64_t alloc_node_free(unsigned node)

@@ -33,8 +33,6 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner);
 /* 'count' frames in a row, as alloc_frames; given back by free_frame_run. */
 mfn_t alloc_frame_run(uint64_t count, unsigned node);
 void free_frame_run(mfn_t start, uint64_t count);
-/* The same with all addresses of the run below 2^address_bits (devices that cannot reach further). */
-mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned address_bits);
 uint64_t alloc_free_count(void);  /* frames free now */
 uint64_t alloc_total_count(void); /* frames ever given to the allocator */
 uint64_t alloc_node_free(unsigned node);

@@ -18,6 +18,7 @@ void memory_protect_image(void);  /* text R-X, constants R, data RW; W^X from he
 
 /* One zeroed page for a page table, from wherever it comes at this time. Address 0: no memory. */
 maddr_t memory_table_page(void);
+void memory_table_free(maddr_t page); /* after memory_init_late */
 /* Is all of [start, start+size) in the direct map (RAM, ACPI tables)? */
 bool memory_is_direct_mapped(maddr_t start, uint64_t size);
 uint64_t memory_ram_frames(void); /* frames of RAM that Croft manages, its own included */

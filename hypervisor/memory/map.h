@@ -65,6 +65,12 @@ uint64_t *map_l1_slot(unsigned long va);
 void *descriptor_window_alloc(void);
 void descriptor_window_free(void *window);
 
+/* For memory/boot_memory.c */
+bool map_make_l3_tables(void); /* of all slots of the hole; false: no memory */
+void map_direct_ready(void);   /* the direct map can be used from now on */
+void *map_table_pointer(maddr_t a); /* a page table, before and after that */
+int map_protect_image(void);   /* changes the tables; the caller flushes. -ENOMEM */
+
 extern uint64_t host_l4[512]; /* Croft's own root; slots 256-271 are copied into each guest's L4 */
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * CPUID policy. A bit is shown if a PV guest can use the feature without Croft's help or with the help it gets; what
- * needs ring 0 (page sizes, PCID, SMEP, virtualisation ...), what Croft keeps (MTRRs, performance counters, power), and what
- * would have to be switched with the vcpu and is not (protection keys, AMX) is hidden. User mode executes CPUID natively, and
- * sees the processor; the kernel asks by the forced-emulation prefix.
- * Feature names are those of <xen/arch-x86/cpufeatureset.h>.
+ * needs ring 0 (page sizes, PCID, SMEP, virtualisation ...), what Croft keeps (MTRRs, performance counters, power), and
+ * what would have to be switched with the vcpu and is not (protection keys, AMX) is hidden. User mode executes CPUID
+ * natively, and sees the processor; the kernel asks by the forced-emulation prefix. Feature names are those of
+ * <xen/arch-x86/cpufeatureset.h>.
  */
 #include "pv/cpuid.h"
 #include "cpu/cpu.h"

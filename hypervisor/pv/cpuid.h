@@ -1,4 +1,5 @@
-/* CPUID as PV guests see it: the processor's leaves through a table of masks, topology by vcpu, and the leaves of the ABI. */
+/* CPUID as PV guests see it: the processor's leaves through a table of masks, topology by vcpu, and the leaves of the
+ * ABI. */
 #ifndef PV_CPUID_H
 #define PV_CPUID_H
 

@@ -190,12 +190,11 @@ static bool decode_group7(struct cursor *c, struct insn *i, const struct prefixe
     if (!decode_modrm(c, i, pre, long_mode))
         return false;
     if (i->memory) {
-        static const uint8_t ops[8] = {OP_DESCRIPTOR_TABLE, OP_DESCRIPTOR_TABLE, OP_DESCRIPTOR_TABLE, OP_DESCRIPTOR_TABLE,
-                                       OP_SMSW, OP_HLT, OP_LMSW, OP_INVLPG};
+        unsigned n = i->reg & 7; /* 0-3: SGDT, SIDT, LGDT, LIDT; 5: none of ours */
 
-        i->op = ops[i->reg & 7];
+        i->op = n < 4 ? OP_DESCRIPTOR_TABLE : n == 4 ? OP_SMSW : n == 6 ? OP_LMSW : OP_INVLPG;
         i->size = 2;
-        return (i->reg & 7) != 5;
+        return n != 5;
     }
     switch (modrm) {
     case 0xd0:

@@ -15,9 +15,9 @@
 
 enum insn_op {
     /* Privileged instructions and ports */
-    OP_CLI, OP_STI, OP_HLT, OP_IN, OP_OUT, OP_INS, OP_OUTS, OP_RDMSR, OP_WRMSR, OP_RDTSC, OP_RDTSCP, OP_RDPMC, OP_CPUID,
-    OP_READ_CR, OP_WRITE_CR, OP_READ_DR, OP_WRITE_DR, OP_CLTS, OP_LMSW, OP_SMSW, OP_INVLPG, OP_INVD, OP_WBINVD, OP_XGETBV,
-    OP_XSETBV, OP_SWAPGS, OP_DESCRIPTOR_TABLE, /* LGDT, LIDT, SGDT, SIDT */
+    OP_CLI, OP_STI, OP_HLT, OP_IN, OP_OUT, OP_INS, OP_OUTS, OP_RDMSR, OP_WRMSR, OP_RDTSC, OP_RDTSCP, OP_RDPMC,
+    OP_CPUID, OP_READ_CR, OP_WRITE_CR, OP_READ_DR, OP_WRITE_DR, OP_CLTS, OP_LMSW, OP_SMSW, OP_INVLPG, OP_INVD,
+    OP_WBINVD, OP_XGETBV, OP_XSETBV, OP_SWAPGS, OP_DESCRIPTOR_TABLE, /* LGDT, LIDT, SGDT, SIDT */
     /* Writes to memory, in the order of the group 1 opcodes first */
     OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR,
     OP_MOV, OP_XCHG, OP_CMPXCHG, OP_XADD, OP_INC, OP_DEC, OP_NOT, OP_NEG, OP_BTS, OP_BTR, OP_BTC, OP_STOS, OP_MOVS,
@@ -58,8 +58,8 @@ void insn_reg_write(struct cpu_user_regs *regs, unsigned number, unsigned size, 
 uint64_t insn_address(const struct insn *insn, struct cpu_user_regs *regs, uint64_t segment_base);
 
 /* What 'op' (OP_ADD ... OP_XOR, OP_INC ... OP_BTC, OP_MOV) makes of the destination's old value; changes the arithmetic
- * flags in *rflags as the processor does (AF after logic operations is cleared). Values are of 'size' bytes. For the bit
- * operations the source is the bit number, taken modulo the operand's width. */
+ * flags in *rflags as the processor does (AF after logic operations is cleared). Values are of 'size' bytes. For the
+ * bit operations the source is the bit number, taken modulo the operand's width. */
 uint64_t insn_alu(enum insn_op op, unsigned size, uint64_t old, uint64_t source, uint64_t *rflags);
 /* The flags of CMP old, source. */
 void insn_compare(unsigned size, uint64_t old, uint64_t source, uint64_t *rflags);

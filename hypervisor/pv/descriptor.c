@@ -90,7 +90,10 @@ void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m)
     if (READ_ONCE(*entry) == value)
         return;
     WRITE_ONCE(*entry, value);
-    forget_page(window_page(v, slot)); /* other CPUs that ran v are dealt with when it comes to them: descriptor_load */
+    if (v == current)
+        forget_page(window_page(v, slot)); /* other CPUs that ran v are dealt with when it comes to them */
+    else
+        v->pv.descriptor_cpu = 0; /* by descriptor_load */
 }
 
 struct table_register { uint16_t limit; uint64_t base; } __packed;
@@ -104,10 +107,10 @@ void descriptor_load(struct vcpu *v)
 
     if (v->pv.descriptor_cpu != cpu + 1) {
         /* This CPU may remember the window as it was when v last ran here. */
-        v->pv.descriptor_cpu = cpu + 1;
         descriptor_window_set(v, FIRST_RESERVED_GDT_PAGE, cpu_gdt_frame(cpu));
         for (unsigned slot = 0; slot < GDT_WINDOW_PAGES + LDT_WINDOW_PAGES; slot++)
             forget_page(window_page(v, slot));
+        v->pv.descriptor_cpu = cpu + 1;
     }
     __asm__ volatile("lgdt %0" ::"m"(gdtr));
     desc_set_ldt(window_page(v, GDT_WINDOW_PAGES), v->pv.ldt_entries);

@@ -1,9 +1,9 @@
 /*
  * Privileged instructions. A PV kernel runs deprivileged, so an instruction that it should not have used ends in #GP
- * here. Kernels use hypercalls for what is frequent; what is left is decoded (pv/decode.c) and done on the vcpu's state.
- * The one that is hot is RDMSR of the user's GS base: Linux makes it at every context switch.
- * Which of the two GS bases is in which register: Croft uses neither; the entry code executes SWAPGS exactly when it
- * toggles between guest kernel and guest user, so here GS_BASE is that of the mode that trapped.
+ * here. Kernels use hypercalls for what is frequent; what is left is decoded (pv/decode.c) and done on the vcpu's
+ * state. The one that is hot is RDMSR of the user's GS base: Linux makes it at every context switch. Which of the two
+ * GS bases is in which register: Croft uses neither; the entry code executes SWAPGS exactly when it toggles between
+ * guest kernel and guest user, so here GS_BASE is that of the mode that trapped.
  */
 #include "pv/emulate.h"
 #include "cpu/cpu.h"

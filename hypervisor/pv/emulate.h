@@ -10,7 +10,8 @@
 bool pv_fetch_insn(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *insn, bool *long_mode);
 /* The instruction was emulated: steps over it; delivers the single-step trap if the guest is stepping. */
 void pv_finish_insn(struct cpu_user_regs *regs, unsigned length, bool long_mode);
-/* Base of a segment register as the code that trapped uses it. In 64-bit code only FS and GS have one. False: unusable. */
+/* Base of a segment register as the code that trapped uses it. In 64-bit code only FS and GS have one. False: unusable.
+ * */
 bool pv_segment_base(struct vcpu *v, enum insn_segment segment, bool long_mode, uint64_t *base);
 
 /* IN, OUT, INS, OUTS of any form. False: not allowed, inject #GP. */
@@ -26,7 +27,8 @@ uint64_t pv_read_cr0(const struct vcpu *v);
 uint64_t pv_read_cr4(const struct vcpu *v);
 /* Loads the bits of CR4 that guests own (time-stamp disable, debugging extensions) for v: at each switch to it. */
 void pv_load_cr4(const struct vcpu *v);
-/* CR0.TS as the guest wants it (fpu_taskswitch, CLTS): the real one follows, so that its next FPU use gives #NM. v is current. */
+/* CR0.TS as the guest wants it (fpu_taskswitch, CLTS): the real one follows, so that its next FPU use gives #NM. v is
+ * current. */
 void pv_set_ts(struct vcpu *v, bool set);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Port I/O of PV guests. Every IN and OUT of a guest faults; what the domain may use goes to the hardware, the rest
  * behaves as absent hardware does: ones on reading, nothing on writing. Domain 0 (the hardware domain) also has PCI
- * configuration through 0xcf8/0xcfc (by platform/pci.c, which guards what Croft set up), the CMOS clock, and channel 2 of the
- * PIT with the speaker port, by which kernels measure time.
+ * configuration through 0xcf8/0xcfc (by platform/pci.c, which guards what Croft set up), the CMOS clock, and channel 2
+ * of the PIT with the speaker port, by which kernels measure time.
  */
 #include "pv/emulate.h"
 #include "cpu/instr.h"

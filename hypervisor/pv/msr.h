@@ -1,5 +1,6 @@
 /*
- * The model-specific registers that a PV guest's kernel may read and write, from one table. Whatever is not in it answers #GP.
+ * The model-specific registers that a PV guest's kernel may read and write, from one table. Whatever is not in it
+ * answers #GP.
  */
 #ifndef PV_MSR_H
 #define PV_MSR_H

@@ -1,8 +1,8 @@
 /*
  * Writable page tables: a PV kernel maps its page tables read-only and still now and then writes an entry with a plain
- * instruction (22 times a fork and exec in Linux). The fault comes here; the instruction is decoded, what it would store is
- * worked out, and the entry is updated as by mmu_update, with all its checks. One entry, one instruction; everything else is a fault
- * of the guest's.
+ * instruction (22 times a fork and exec in Linux). The fault comes here; the instruction is decoded, what it would
+ * store is worked out, and the entry is updated as by mmu_update, with all its checks. One entry, one instruction;
+ * everything else is a fault of the guest's.
  */
 #include "cpu/instr.h"
 #include "domain/guest_access.h"
@@ -35,7 +35,9 @@ static uint64_t read_entry(const struct target *t)
 /* Store without regard to what was there. */
 static bool store(struct vcpu *v, const struct target *t, uint64_t value)
 {
-    return mmu_write_entry_bytes(v, t->table, t->offset, t->bytes, value, false, 0, NULL) == 0;
+    uint64_t seen;
+
+    return mmu_write_entry_bytes(v, t->table, t->offset, t->bytes, value, false, 0, &seen) == 0;
 }
 
 /* Source operand: the immediate or the register, cut to the operand's size. */
@@ -46,7 +48,7 @@ static uint64_t source_of(const struct insn *i, struct cpu_user_regs *regs)
     return i->size == 8 ? i->imm : i->imm & ((1UL << (i->size * 8)) - 1);
 }
 
-/* Read, compute, compare and exchange. For XCHG and XADD *seen_out is the old value. */
+/* Read, compute, compare and exchange. *old_out is what was there, for XCHG and XADD. */
 static bool read_modify_write(struct vcpu *v, const struct target *t, const struct insn *i, uint64_t source,
                               uint64_t *rflags, uint64_t *old_out)
 {
@@ -103,7 +105,8 @@ static void step(struct cpu_user_regs *regs, const struct insn *i, unsigned reg,
 #define RDI 7
 
 /* One iteration of STOS or MOVS. 'again': REP goes on, rip stays. */
-static bool string_store(struct vcpu *v, const struct target *t, const struct insn *i, struct cpu_user_regs *regs, bool *again)
+static bool string_store(struct vcpu *v, const struct target *t, const struct insn *i, struct cpu_user_regs *regs,
+                         bool *again)
 {
     bool back = regs->rflags & EFLAGS_DF;
     uint64_t value = 0, base;
@@ -169,6 +172,7 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va)
 {
     struct vcpu *v = current;
     struct insn i;
+    struct domain_locked l;
     struct target t;
     uint64_t entry, source, old;
     unsigned long to;
@@ -176,7 +180,9 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va)
     unsigned slot;
     bool long_mode, again = false, ok;
 
+    l = domain_mm_lock(v->domain);
     entry = mmu_walk(v, va, &l1, &slot);
+    domain_mm_unlock(l);
     if ((entry & (PTE_PRESENT | PTE_WRITE)) != PTE_PRESENT || !is_page_table(v->domain, pte_mfn(entry)))
         return false;
     if (!pv_fetch_insn(v, regs, &i, &long_mode) || i.op < OP_ADD || !destination(v, &i, regs, &to) || to != va)

@@ -238,11 +238,10 @@ void vcpu_block(void)
 {
     struct vcpu *v = current;
 
-    if (v->info)
-        v->info->evtchn_upcall_mask = 0;
+    v->info->evtchn_upcall_mask = 0;
     v->blocked = true;
     smp_mb(); /* who sends an event sets it pending and then looks at blocked */
-    if (vcpu_event_deliverable(v))
+    if (vcpu_event_deliverable(v) || v->pv.exit_work)
         vcpu_unblock(v);
     else
         softirq_raise(SOFTIRQ_SCHEDULE);
@@ -623,6 +622,7 @@ void sched_add_idle(struct vcpu *v)
     struct run_queue *rq = &run_queues[v->processor];
     unsigned long flags = spin_lock_irqsave(&rq->lock);
 
+    bvt_init(&v->sched);
     rq->idle = rq->on_cpu = v;
     v->sched.running = true;
     v->sched.run_start = now();

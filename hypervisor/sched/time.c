@@ -5,11 +5,13 @@
 
 #include "cpu/cpu.h"
 #include "cpu/smp.h"
+#include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "platform/timers.h"
+#include "pv/mode.h"
 
 #define NS_PER_SECOND 1000000000UL
 
@@ -202,13 +204,10 @@ static int time_page_copy(uint64_t guest, const struct vcpu_time_info *from)
 
 void time_update_vcpu(struct vcpu *v)
 {
-    struct vcpu_info *info = v->info;
-
     time_page_make(v);
-    if (info)
-        time_page_publish(&info->time, &v->time_info);
-    if (v->time_info_guest && v == current && time_page_copy(v->time_info_guest, &v->time_info))
-        v->time_info_guest = 0; /* unmapped since: the guest no longer wants it */
+    time_page_publish(&v->info->time, &v->time_info);
+    if (v->time_info_guest && v == current)
+        (void)time_page_copy(v->time_info_guest, &v->time_info);
 }
 
 int time_register_time_info(struct vcpu *v, uint64_t guest)
@@ -247,9 +246,16 @@ static int runstate_copy(struct vcpu *v, uint64_t guest)
 
 void time_switch_in(struct vcpu *v)
 {
-    /* An address that is not mapped just now (user mode without the kernel's pages) is tried again next time. */
-    if (v->runstate_guest && runstate_copy(v, v->runstate_guest))
+    bool user = !v->pv.kernel_mode;
+
+    if (!v->runstate_guest)
         return;
+    /* The address is the kernel's; its root has more than the user's. */
+    if (user)
+        tlb_load_cr3(v->pv.kernel_cr3);
+    (void)runstate_copy(v, v->runstate_guest); /* if it is not mapped just now, the next switch tries again */
+    if (user)
+        tlb_load_cr3(mode_cr3(v));
 }
 
 int time_register_runstate(struct vcpu *v, uint64_t guest)

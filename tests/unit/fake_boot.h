@@ -1,4 +1,5 @@
-/* For tests of boot code: the log goes to a buffer, boot_fail and panic come back to FAILS_WITH, strlcpy as in lib/string.c. */
+/* For tests of boot code: the log goes to a buffer, boot_fail and panic come back to FAILS_WITH; strlcpy for libcs
+ * without it. */
 #ifndef FAKE_BOOT_H
 #define FAKE_BOOT_H
 
@@ -11,8 +12,8 @@
 
 size_t strlcpy(char *to, const char *from, size_t size);
 
-static char fake_log[1 << 16];       /* all lines since fake_log_clear */
-static char fake_failure[512];       /* the last boot_fail or panic */
+static char fake_log[1 << 16]; /* all lines since fake_log_clear */
+static char fake_failure[512]; /* the last boot_fail or panic */
 static jmp_buf fake_failed;
 static bool fake_failure_expected;
 
@@ -78,19 +79,19 @@ void panic(const char *fmt, ...)
 }
 
 /* Runs a statement that must end in boot_fail or panic; true if the message contains 'text'. */
-#define FAILS_WITH(statement, text)                                                                \
-    ({                                                                                             \
-        bool failed_ = false;                                                                      \
-        fake_failure_expected = true;                                                              \
-        fake_failure[0] = 0;                                                                       \
-        if (!setjmp(fake_failed)) {                                                                \
-            statement;                                                                             \
-        } else                                                                                     \
-            failed_ = true;                                                                        \
-        fake_failure_expected = false;                                                             \
-        if (failed_ && !strstr(fake_failure, text))                                                \
-            fprintf(stderr, "message is: %s", fake_failure);                                       \
-        failed_ && strstr(fake_failure, text) != NULL;                                             \
+#define FAILS_WITH(statement, text)                                                                                    \
+    ({                                                                                                                 \
+        bool failed_ = false;                                                                                          \
+        fake_failure_expected = true;                                                                                  \
+        fake_failure[0] = 0;                                                                                           \
+        if (!setjmp(fake_failed)) {                                                                                    \
+            statement;                                                                                                 \
+        } else                                                                                                         \
+            failed_ = true;                                                                                            \
+        fake_failure_expected = false;                                                                                 \
+        if (failed_ && !strstr(fake_failure, text))                                                                    \
+            fprintf(stderr, "message is: %s", fake_failure);                                                           \
+        failed_ &&strstr(fake_failure, text) != NULL;                                                                  \
     })
 
 #endif

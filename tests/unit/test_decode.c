@@ -1,5 +1,6 @@
 /* sources: hypervisor/pv/decode.c */
-/* The instruction decoder: encodings made by the assembler, operands, and arithmetic compared with the processor's own. */
+/* The instruction decoder: encodings made by the assembler, operands, and arithmetic compared with the processor's own.
+ * */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -17,7 +18,8 @@
 #define MEM .memory = true
 #define IMM .immediate = true
 
-/* Assembler text, what the decoder must make of it. Not named: 8-byte addresses, DS, no registers, length from the assembler. */
+/* Assembler text, what the decoder must make of it. Not named: 8-byte addresses, DS, no registers, length from the
+ * assembler. */
 #define LONG_MODE(X) \
     /* privileged */ \
     X("cli", .op = OP_CLI, .size = 1) \

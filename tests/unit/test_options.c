@@ -16,8 +16,16 @@ static void parse(const char *line)
     fake_log_clear();
     options_parse(line);
 }
-#define PARSES(line) do { parse(line); assert_string_equal(fake_log, ""); } while (0)
-#define WARNS(line, text) do { parse(line); assert_non_null(strstr(fake_log, text)); } while (0)
+#define PARSES(line)                                                                                                   \
+    do {                                                                                                               \
+        parse(line);                                                                                                   \
+        assert_string_equal(fake_log, "");                                                                             \
+    } while (0)
+#define WARNS(line, text)                                                                                              \
+    do {                                                                                                               \
+        parse(line);                                                                                                   \
+        assert_non_null(strstr(fake_log, text));                                                                       \
+    } while (0)
 
 static void defaults(void **state)
 {
@@ -48,8 +56,18 @@ static void sizes(void **state)
     assert_int_equal(options.dom0_mem_max, 1UL << 40);
     PARSES("mem=3g");
     assert_int_equal(options.mem, 3UL << 30);
-    static const char *const bad[] = {"dom0_mem=", "dom0_mem=x", "dom0_mem=-1G", "dom0_mem=1G2", "dom0_mem=1G,mid:2G", "dom0_mem=min:", "dom0_mem=1GG",
-                                      "dom0_mem=99999999999999999999G", "dom0_mem=18446744073709551614T", "dom0_mem=1G,,max:2G", "mem=1Q", "mem=,"};
+    static const char *const bad[] = {"dom0_mem=",
+                                      "dom0_mem=x",
+                                      "dom0_mem=-1G",
+                                      "dom0_mem=1G2",
+                                      "dom0_mem=1G,mid:2G",
+                                      "dom0_mem=min:",
+                                      "dom0_mem=1GG",
+                                      "dom0_mem=99999999999999999999G",
+                                      "dom0_mem=18446744073709551614T",
+                                      "dom0_mem=1G,,max:2G",
+                                      "mem=1Q",
+                                      "mem=,"};
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         WARNS(bad[i], "is malformed");
@@ -59,7 +77,8 @@ static void sizes(void **state)
 
 static void booleans(void **state)
 {
-    static const char *const on[] = {"watchdog", "watchdog=1", "watchdog=on", "watchdog=yes", "watchdog=true", "watchdog=enable"};
+    static const char *const on[] = {"watchdog",     "watchdog=1",    "watchdog=on",
+                                     "watchdog=yes", "watchdog=true", "watchdog=enable"};
     static const char *const off[] = {"smap=0", "smap=off", "smap=no", "smap=false", "smap=disable", "no-smap"};
 
     for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
@@ -105,9 +124,19 @@ static void consoles(void **state)
     assert_int_equal(options.com[0].baud, 9600);
     assert_int_equal(options.com[1].port, 0xe000);
     assert_int_equal(options.com[1].irq, 11);
-    static const char *const bad[] = {"console=com3", "console=", "console=com1,,vga", "console=com1,com1,com1,com1,com1,com1,com1,com1", "com1=0", "com1=fast",
-                                      "com1=115201", "com1=115200,7e1", "com1=115200,8n1,0x10000", "com1=115200,8n1,0", "com1=115200,8n1,0x3f8,16",
-                                      "com1=115200,8n1,0x3f8,4,x", "com1=115200;"};
+    static const char *const bad[] = {"console=com3",
+                                      "console=",
+                                      "console=com1,,vga",
+                                      "console=com1,com1,com1,com1,com1,com1,com1,com1",
+                                      "com1=0",
+                                      "com1=fast",
+                                      "com1=115201",
+                                      "com1=115200,7e1",
+                                      "com1=115200,8n1,0x10000",
+                                      "com1=115200,8n1,0",
+                                      "com1=115200,8n1,0x3f8,16",
+                                      "com1=115200,8n1,0x3f8,4,x",
+                                      "com1=115200;"};
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         WARNS(bad[i], "is malformed");
@@ -169,9 +198,9 @@ static void documentation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults), cmocka_unit_test(sizes), cmocka_unit_test(booleans), cmocka_unit_test(levels),
-        cmocka_unit_test(consoles), cmocka_unit_test(reboots), cmocka_unit_test(unknown), cmocka_unit_test(long_words),
-        cmocka_unit_test(documentation),
+        cmocka_unit_test(defaults), cmocka_unit_test(sizes),      cmocka_unit_test(booleans),
+        cmocka_unit_test(levels),   cmocka_unit_test(consoles),   cmocka_unit_test(reboots),
+        cmocka_unit_test(unknown),  cmocka_unit_test(long_words), cmocka_unit_test(documentation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,26 +16,39 @@
 #undef vsnprintf
 
 /* Same text and same length, also when cut */
-#define SAME(...)                                                                                  \
-    do {                                                                                           \
-        for (size_t size_ = 0; size_ <= 64; size_ += size_ < 8 ? 1 : 56) {                         \
-            char a_[80], b_[80];                                                                   \
-            memset(a_, '~', sizeof(a_));                                                           \
-            memset(b_, '~', sizeof(b_));                                                           \
-            int n_ = snprintf(a_, size_, __VA_ARGS__), m_ = hv_snprintf(b_, size_, __VA_ARGS__);   \
-            if (memcmp(a_, b_, sizeof(a_)))                                                        \
-                print_error("'%.*s' and '%.*s'\n", 60, a_, 60, b_);                                \
-            assert_int_equal(n_, m_);                                                              \
-            assert_memory_equal(a_, b_, size_ + 1);                                                \
-        }                                                                                          \
+#define SAME(...)                                                                                                      \
+    do {                                                                                                               \
+        for (size_t size_ = 0; size_ <= 64; size_ += size_ < 8 ? 1 : 56) {                                             \
+            char a_[80], b_[80];                                                                                       \
+            memset(a_, '~', sizeof(a_));                                                                               \
+            memset(b_, '~', sizeof(b_));                                                                               \
+            int n_ = snprintf(a_, size_, __VA_ARGS__), m_ = hv_snprintf(b_, size_, __VA_ARGS__);                       \
+            if (memcmp(a_, b_, sizeof(a_)))                                                                            \
+                print_error("'%.*s' and '%.*s'\n", 60, a_, 60, b_);                                                    \
+            assert_int_equal(n_, m_);                                                                                  \
+            assert_memory_equal(a_, b_, size_ + 1);                                                                    \
+        }                                                                                                              \
     } while (0)
 
 #pragma GCC diagnostic ignored "-Wformat"
 #pragma GCC diagnostic ignored "-Wformat-truncation"
+#pragma GCC diagnostic ignored "-Wformat-overflow"
 
 static void integers(void **state)
 {
-    static const long values[] = {0, 1, -1, 9, 10, 255, 65535, 123456, -123456, 0x7fffffff, -0x7fffffff - 1L, 0x7fffffffffffffffL, -0x7fffffffffffffffL - 1};
+    static const long values[] = {0,
+                                  1,
+                                  -1,
+                                  9,
+                                  10,
+                                  255,
+                                  65535,
+                                  123456,
+                                  -123456,
+                                  0x7fffffff,
+                                  -0x7fffffff - 1L,
+                                  0x7fffffffffffffffL,
+                                  -0x7fffffffffffffffL - 1};
 
     for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
         long v = values[i];
@@ -80,7 +93,9 @@ static void pointers_and_oddities(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(integers), cmocka_unit_test(texts), cmocka_unit_test(pointers_and_oddities),
+        cmocka_unit_test(integers),
+        cmocka_unit_test(texts),
+        cmocka_unit_test(pointers_and_oddities),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,7 +82,8 @@ static void overlapping_moves(void **state)
 
 static void comparisons(void **state)
 {
-    static const char *const texts[] = {"", "a", "ab", "abc", "abcabcabd", "abcabcabc", "\xff", "abcdefghijklmnop", "abcdefghijklmnoq"};
+    static const char *const texts[] = {
+        "", "a", "ab", "abc", "abcabcabd", "abcabcabc", "\xff", "abcdefghijklmnop", "abcdefghijklmnoq"};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         for (size_t j = 0; j < ARRAY_SIZE(texts); j++) {
@@ -118,8 +119,25 @@ static void bounded_copy(void **state)
 
 static void numbers(void **state)
 {
-    static const char *const texts[] = {"0", "10", "0x1f", "0X1Fg", "017", "08", "0x", "0xg", "", "-", "-1", "+7", " \t42 ", "x", "18446744073709551615",
-                                        "18446744073709551616", "99999999999999999999999", "zz", "7fffffff"};
+    static const char *const texts[] = {"0",
+                                        "10",
+                                        "0x1f",
+                                        "0X1Fg",
+                                        "017",
+                                        "08",
+                                        "0x",
+                                        "0xg",
+                                        "",
+                                        "-",
+                                        "-1",
+                                        "+7",
+                                        " \t42 ",
+                                        "x",
+                                        "18446744073709551615",
+                                        "18446744073709551616",
+                                        "99999999999999999999999",
+                                        "zz",
+                                        "7fffffff"};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         for (int base = 0; base <= 36; base += base == 0 ? 8 : base == 8 ? 2 : base == 10 ? 6 : 20) {
@@ -137,7 +155,7 @@ static void numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(copies), cmocka_unit_test(overlapping_moves), cmocka_unit_test(comparisons),
+        cmocka_unit_test(copies),       cmocka_unit_test(overlapping_moves), cmocka_unit_test(comparisons),
         cmocka_unit_test(bounded_copy), cmocka_unit_test(numbers),
     };
 

@@ -1,0 +1,11 @@
+# make bench: the figures of docs/speed.md, measured; HV=... measures another hypervisor
+.PHONY: bench
+$(BUILD)/bench/count.so: bench/count.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -Wno-unused-parameter -Werror -shared -fPIC $< -o $@
+$(BUILD)/bench/work-initrd.gz: $(ROOTDISK) tools/mk-initrd tools/initrd/init bench/work
+	@mkdir -p $(@D)
+	tools/mk-initrd $(BUILD) $@ bench/work
+bench: $(BUILD)/croft.elf guests-build $(BUILD)/bench/count.so $(BUILD)/bench/work-initrd.gz
+	@tools/need run
+	@bench/bench

@@ -1,0 +1,351 @@
+/*
+ * Other CPUs: started one after the other by INIT and start-up IPIs (Intel SDM volume 3, 9.4), called by IPI, stopped by NMI.
+ *
+ * A CPU that is late must not come up over memory that went elsewhere. So two steps of its way are guarded by the ticket in the
+ * trampoline's page: the CPU takes it before it touches its stack, and hands it in before others may see it. The boot CPU
+ * withdraws the ticket with the same atomic instruction when its patience ends; whoever comes second gives up.
+ */
+#include "cpu/smp.h"
+#include "boot/boot.h"
+#include "boot/options.h"
+#include "cpu/cpu.h"
+#include "cpu/instr.h"
+#include "cpu/percpu.h"
+#include "domain/domain.h"
+#include "domain/switch.h"
+#include "lib/log.h"
+#include "lib/spinlock.h"
+#include "lib/string.h"
+#include "memory/alloc.h"
+#include "memory/map.h"
+#include "platform/acpi.h"
+#include "platform/apic.h"
+#include "platform/timers.h"
+#include "sched/sched.h"
+
+/* The longest wait for each of the two steps. A real CPU needs some microseconds; an emulated one waits until its host gives it
+ * time, which on a busy one may be long. */
+#define STEP_TIMEOUT_US 1000000
+#define POLL_US 50
+#define INIT_DELAY_US 10000
+#define STARTUP_DELAY_US 200
+#define STOP_TIMEOUT_US 50000
+
+#define TRAMPOLINE_PREFERRED 0x8000UL
+#define TRAMPOLINE_FIRST 0x1000UL
+#define TRAMPOLINE_END 0x9f000UL /* the firmware's data area may lie above */
+
+enum { TICKET_NONE, TICKET_OFFERED, TICKET_TAKEN, TICKET_DONE };
+
+/* As cpu/trampoline.S lays it out */
+struct trampoline_data {
+    uint32_t protected_offset, protected_cs, long_offset, long_cs;
+    uint32_t cr3;
+    uint16_t pad, gdt_limit;
+    uint32_t gdt_base, pad1;
+    uint64_t stack, entry;
+    uint32_t apic_id, ticket;
+};
+
+extern const uint8_t ap_trampoline[], ap_trampoline_data[], ap_trampoline_end[];
+
+cpumask_t cpu_online;
+static struct percpu *percpus[NR_CPUS];
+
+static struct trampoline_data *trampoline; /* in the page below 1 MiB */
+
+struct percpu *percpu_of(unsigned cpu)
+{
+    return cpu < NR_CPUS ? percpus[cpu] : NULL;
+}
+
+void smp_set_percpu(unsigned cpu, struct percpu *pc)
+{
+    percpus[cpu] = pc;
+}
+
+/* --- Start --- */
+
+mfn_t smp_trampoline_frame(void)
+{
+    uint64_t found = 0;
+
+    for (unsigned i = 0; i < boot_info.range_count; i++) {
+        const struct boot_range *r = &boot_info.ranges[i];
+        uint64_t start = max(ROUND_UP(r->start, PAGE_SIZE), TRAMPOLINE_FIRST);
+        uint64_t end = min(r->start + r->size, TRAMPOLINE_END);
+
+        if (r->type != BOOT_RAM || start + PAGE_SIZE > end)
+            continue;
+        if (start <= TRAMPOLINE_PREFERRED && TRAMPOLINE_PREFERRED + PAGE_SIZE <= end)
+            return maddr_to_mfn(MADDR(TRAMPOLINE_PREFERRED));
+        if (!found)
+            found = start;
+    }
+    return found ? maddr_to_mfn(MADDR(found)) : INVALID_MFN;
+}
+
+static bool ticket_change(uint32_t from, uint32_t to)
+{
+    return __atomic_compare_exchange_n(&trampoline->ticket, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static bool ticket_wait(uint32_t wanted, unsigned us)
+{
+    for (unsigned t = 0; t < us; t += POLL_US) {
+        if (__atomic_load_n(&trampoline->ticket, __ATOMIC_ACQUIRE) >= wanted)
+            return true;
+        udelay(POLL_US);
+    }
+    return false;
+}
+
+/* Where a started CPU arrives from the trampoline: on its own stack, interrupts off. */
+static __noreturn void ap_main(void)
+{
+    struct percpu *pc = this_cpu();
+
+    cpu_init_secondary();
+    apic_init_cpu();
+    timers_init_cpu();
+    if (!ticket_change(TICKET_TAKEN, TICKET_DONE))
+        for (;;) {
+            cli();
+            __asm__ volatile("hlt");
+        }
+    sched_add_idle(pc->current_vcpu);
+    cpumask_set(pc->id, &cpu_online);
+    sti();
+    idle_loop();
+}
+
+static bool install_trampoline(void)
+{
+    mfn_t frame = smp_trampoline_frame();
+    uint32_t base = (uint32_t)mfn_to_maddr(frame).n;
+    uint8_t *page;
+
+    if (mfn_eq(frame, INVALID_MFN))
+        return false;
+    page = mfn_to_virt(frame);
+    memcpy(page, ap_trampoline, ap_trampoline_end - ap_trampoline);
+    trampoline = (struct trampoline_data *)(page + (ap_trampoline_data - ap_trampoline));
+    trampoline->protected_offset += base;
+    trampoline->long_offset += base;
+    trampoline->gdt_base += base;
+    trampoline->cr3 = (uint32_t)this_cpu()->host_cr3;
+    trampoline->entry = (uint64_t)ap_main;
+    trampoline->ticket = TICKET_NONE;
+    return true;
+}
+
+/* A stack block with its percpu for the CPU that will have this id. Null: no memory. */
+static struct percpu *percpu_create(unsigned id, uint32_t apic_id)
+{
+    unsigned node = acpi_node_of_apic(apic_id);
+    mfn_t block = alloc_frames(CPU_STACK_ORDER, node);
+    struct percpu *pc;
+
+    if (mfn_eq(block, INVALID_MFN))
+        return NULL;
+    pc = (struct percpu *)((uint8_t *)mfn_to_virt(block) + PERCPU_OFFSET);
+    pc->id = id;
+    pc->apic_id = apic_id;
+    pc->host_cr3 = pc->loaded_cr3 = this_cpu()->host_cr3;
+    pc->node = node;
+    return pc;
+}
+
+static void percpu_free(struct percpu *pc)
+{
+    free_pages((uint8_t *)pc - PERCPU_OFFSET, CPU_STACK_ORDER);
+}
+
+enum start_result { STARTED, NO_ANSWER, STUCK };
+
+static enum start_result start(struct percpu *pc)
+{
+    trampoline->stack = (uint64_t)&pc->guest_regs;
+    trampoline->apic_id = pc->apic_id;
+    __atomic_store_n(&trampoline->ticket, TICKET_OFFERED, __ATOMIC_SEQ_CST);
+    /* The second start-up IPI is for CPUs that missed the first; one that runs takes no notice. */
+    apic_send_startup(pc->apic_id, (uint8_t)smp_trampoline_frame().n);
+    if (!ticket_wait(TICKET_TAKEN, STARTUP_DELAY_US))
+        apic_send_startup(pc->apic_id, (uint8_t)smp_trampoline_frame().n);
+    if (!ticket_wait(TICKET_TAKEN, STEP_TIMEOUT_US) && ticket_change(TICKET_OFFERED, TICKET_NONE)) {
+        apic_send_init(pc->apic_id);
+        return NO_ANSWER;
+    }
+    if (!ticket_wait(TICKET_DONE, STEP_TIMEOUT_US) && ticket_change(TICKET_TAKEN, TICKET_NONE))
+        return STUCK;
+    while (!cpumask_test(pc->id, &cpu_online))
+        cpu_relax();
+    return STARTED;
+}
+
+static bool wanted(const struct acpi_cpu *c)
+{
+    if (!c->enabled || c->apic_id == this_cpu()->apic_id)
+        return false;
+    return c->apic_id < 0xff || apic_is_x2apic();
+}
+
+void smp_start_all(void)
+{
+    unsigned limit = min(options.maxcpus ? options.maxcpus : NR_CPUS, (uint32_t)NR_CPUS), id = 1, others = 0, left_out = 0;
+    struct percpu *pc = NULL;
+
+    for (unsigned i = 0; i < acpi_info.cpu_count; i++)
+        others += wanted(&acpi_info.cpus[i]);
+    if (!others || limit == 1) {
+        log_info("CPUs: 1%s\n", others ? " (maxcpus=1)" : "");
+        return;
+    }
+    if (!install_trampoline()) {
+        log_warning("no RAM below 640 KiB to start other CPUs in: only the boot CPU is used\n");
+        return;
+    }
+    /* One INIT for all, so that its delay is waited for once. */
+    for (unsigned i = 0; i < acpi_info.cpu_count; i++)
+        if (wanted(&acpi_info.cpus[i]))
+            apic_send_init(acpi_info.cpus[i].apic_id);
+    udelay(INIT_DELAY_US);
+
+    for (unsigned i = 0; i < acpi_info.cpu_count && id < limit; i++) {
+        uint32_t apic_id = acpi_info.cpus[i].apic_id;
+        struct vcpu *idle;
+
+        if (!wanted(&acpi_info.cpus[i]))
+            continue;
+        /* The idle vcpu of an id outlives a CPU that did not start: the next one gets it. */
+        idle = pc ? pc->current_vcpu : idle_vcpu_create(id);
+        if (pc)
+            percpu_free(pc);
+        pc = percpu_create(id, apic_id);
+        if (!pc || !idle) {
+            log_warning("no memory for CPU %u (APIC id %u): left out, and those after it\n", id, apic_id);
+            break;
+        }
+        pc->current_vcpu = idle;
+        smp_set_percpu(id, pc);
+        switch (start(pc)) {
+        case STARTED:
+            pc = NULL;
+            id++;
+            continue;
+        case NO_ANSWER:
+            log_warning("CPU with APIC id %u does not start: left out; Croft goes on without it\n", apic_id);
+            smp_set_percpu(id, NULL);
+            left_out++;
+            continue;
+        case STUCK: /* it runs somewhere in Croft: its memory and its number stay its own */
+            log_warning("CPU with APIC id %u began to start and got stuck: left out, and those after it\n", apic_id);
+            smp_set_percpu(id, NULL);
+            pc = NULL;
+            break;
+        }
+        break;
+    }
+    if (pc)
+        percpu_free(pc);
+    log_info("CPUs: %u of %u%s\n", cpu_count(), others + 1, id == limit && limit < others + 1 - left_out ? " (the limit, see maxcpus=)" : "");
+}
+
+/* --- Calls --- */
+
+/* The one call under way. 'waiting' is set last and tells the called CPUs that the rest is theirs to read. */
+static struct {
+    spinlock_t lock;
+    void (*fn)(void *);
+    void *arg;
+    cpumask_t waiting;
+} call;
+
+static bool interrupts_enabled(void)
+{
+    unsigned long flags;
+
+    __asm__ volatile("pushf; pop %0" : "=r"(flags));
+    return flags & EFLAGS_IF;
+}
+
+void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
+{
+    unsigned self = cpu_id(), cpu;
+    cpumask_t others = {{mask->bits[0] & cpu_online.bits[0] & ~(1UL << self)}};
+    unsigned long flags;
+
+    _Static_assert(NR_CPUS <= BITS_PER_LONG, "a cpumask is one word");
+    if (others.bits[0]) {
+        /* While it waits, here or for the lock, this CPU serves the calls of others: so no two wait for each other. */
+        BUG_ON(!interrupts_enabled() || this_cpu()->in_interrupt);
+        spin_lock(&call.lock);
+        call.fn = fn;
+        call.arg = arg;
+        __atomic_store_n(&call.waiting.bits[0], others.bits[0], __ATOMIC_SEQ_CST);
+        for_each_cpu(cpu, &others)
+            apic_send_ipi(percpus[cpu]->apic_id, VECTOR_CALL);
+    }
+    if (cpumask_test(self, mask)) {
+        flags = irq_save();
+        fn(arg);
+        irq_restore(flags);
+    }
+    if (others.bits[0]) {
+        while (__atomic_load_n(&call.waiting.bits[0], __ATOMIC_ACQUIRE))
+            cpu_relax();
+        spin_unlock(&call.lock);
+    }
+}
+
+void smp_interrupt_call(void)
+{
+    unsigned self = cpu_id();
+
+    if (!cpumask_test(self, &call.waiting))
+        return;
+    smp_rmb();
+    call.fn(call.arg);
+    cpumask_clear(self, &call.waiting);
+}
+
+void smp_send_wake(unsigned cpu)
+{
+    struct percpu *pc = percpu_of(cpu);
+
+    if (pc)
+        apic_send_ipi(pc->apic_id, VECTOR_WAKE);
+}
+
+/* --- Stop --- */
+
+static volatile bool stopping;
+static cpumask_t stopped;
+static uint32_t stopper;
+
+void smp_stop_others(void)
+{
+    uint64_t others = cpu_online.bits[0] & ~(1UL << cpu_id());
+    unsigned cpu;
+
+    stopper = cpu_id();
+    __atomic_store_n(&stopping, true, __ATOMIC_SEQ_CST);
+    if (!others)
+        return;
+    for_each_cpu(cpu, &cpu_online)
+        if (cpu != stopper)
+            apic_send_nmi(percpus[cpu]->apic_id);
+    for (unsigned t = 0; t < STOP_TIMEOUT_US && (others & ~READ_ONCE(stopped.bits[0])); t += POLL_US)
+        udelay(POLL_US);
+}
+
+bool smp_nmi_stop(void)
+{
+    if (!stopping || cpu_id() == stopper)
+        return false;
+    cpumask_set(cpu_id(), &stopped);
+    for (;;) {
+        cli();
+        __asm__ volatile("hlt");
+    }
+}

@@ -1,0 +1,459 @@
+/* sources: hypervisor/memory/alloc.c */
+/*
+ * The page allocator on a made-up machine: real memory for some frames in two pieces, one on each side of 4 GiB, on two
+ * NUMA nodes, and a frame table for all of them. Random operations are checked against a model of who owns what.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "cpu/tlb.h"
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "memory/alloc.h"
+#include "memory/frame.h"
+#include "memory/map.h"
+#include "platform/acpi.h"
+
+#define LOW_START 0x100UL     /* frames of the machine */
+#define LOW_COUNT 0x900UL     /* 9 MiB */
+#define HIGH_START 0x100040UL /* just above 4 GiB, not aligned to much */
+#define HIGH_COUNT 0x6c0UL
+#define NODE1_START 0x100400UL
+#define COUNT (LOW_COUNT + HIGH_COUNT)
+
+static struct frame *frames;
+static uint8_t *memory;
+static uint64_t m2p[COUNT];
+static struct percpu boot_cpu;
+static uint64_t flushed_to;
+static unsigned flushes;
+struct acpi_info acpi_info;
+cpumask_t cpu_online = {{3}};
+volatile uint64_t tlb_clock;
+
+static bool frame_index(mfn_t m, size_t *i)
+{
+    if (m.n - LOW_START < LOW_COUNT)
+        *i = m.n - LOW_START;
+    else if (m.n - HIGH_START < HIGH_COUNT)
+        *i = LOW_COUNT + m.n - HIGH_START;
+    else
+        return false;
+    return true;
+}
+static size_t index_of(mfn_t m)
+{
+    size_t i = 0;
+
+    if (!frame_index(m, &i))
+        fail_msg("frame 0x%lx is not of this machine", (unsigned long)m.n);
+    return i;
+}
+static mfn_t mfn_at(size_t i) { return MFN(i < LOW_COUNT ? LOW_START + i : HIGH_START + i - LOW_COUNT); }
+
+bool mfn_valid(mfn_t m)
+{
+    size_t i;
+
+    return frame_index(m, &i);
+}
+struct frame *frame_of(mfn_t m) { return &frames[index_of(m)]; }
+mfn_t mfn_of(const struct frame *f) { return mfn_at((size_t)(f - frames)); }
+void *mfn_to_virt(mfn_t m) { return memory + index_of(m) * PAGE_SIZE; }
+mfn_t virt_to_mfn(const void *p) { return mfn_at((size_t)((const uint8_t *)p - memory) / PAGE_SIZE); }
+uint64_t m2p_read(mfn_t m) { return m2p[index_of(m)]; }
+void m2p_write(mfn_t m, uint64_t gpfn) { m2p[index_of(m)] = gpfn; }
+struct percpu *this_cpu(void) { return &boot_cpu; }
+unsigned acpi_node_of_maddr(maddr_t a) { return a.n >> PAGE_SHIFT >= NODE1_START; }
+void tlb_flush_local(void) { fail_msg("this is a machine of two CPUs"); }
+void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp)
+{
+    assert_ptr_equal(mask, &cpu_online);
+    flushed_to = stamp;
+    flushes++;
+}
+void log_print(enum log_level level, const char *fmt, ...) {}
+void panic(const char *fmt, ...)
+{
+    print_message("panic: %s", fmt);
+    abort();
+}
+
+/* ----- the model: an owner for each frame ----- */
+
+enum { NOBODY, CROFT_OWNS, DOMAIN_OWNS };
+static uint8_t owner[COUNT];
+static uint64_t in_allocator;
+static struct domain *dom;
+
+static uint64_t model_count(unsigned who)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < COUNT; i++)
+        n += owner[i] == who;
+    return n;
+}
+
+/* Every frame's words, the domain's list and the counts agree with the model. */
+static void check_all(void)
+{
+    uint64_t in_list = 0, last = 0;
+    unsigned node_free[2] = {0, 0};
+
+    for (size_t i = 0; i < COUNT; i++) {
+        const struct frame *f = &frames[i];
+
+        switch (owner[i]) {
+        case NOBODY:
+            assert_int_equal(f->control, (uint64_t)DOMID_FREE << 32);
+            node_free[acpi_node_of_maddr(mfn_to_maddr(mfn_at(i)))]++;
+            break;
+        case CROFT_OWNS:
+            assert_int_equal(f->control, (uint64_t)DOMID_CROFT << 32 | 1);
+            break;
+        case DOMAIN_OWNS:
+            assert_int_equal(f->control, (uint64_t)dom->id << 32 | 1 | FRAME_ALLOCATED);
+            break;
+        }
+        if (owner[i] != NOBODY)
+            assert_int_equal(f->type, 0);
+    }
+    for (uint32_t m = dom->page_list; m; m = frame_of(MFN(m))->next) {
+        assert_int_equal(owner[index_of(MFN(m))], DOMAIN_OWNS);
+        assert_int_equal(frame_of(MFN(m))->prev, last);
+        last = m;
+        in_list++;
+    }
+    assert_int_equal(in_list, model_count(DOMAIN_OWNS));
+    assert_int_equal(dom->tot_pages, in_list);
+    assert_int_equal(alloc_free_count(), model_count(NOBODY));
+    assert_int_equal(alloc_node_free(0), node_free[0]);
+    assert_int_equal(alloc_node_free(1), node_free[1]);
+    assert_int_equal(alloc_total_count(), in_allocator);
+}
+
+/* Notes a block as somebody's; it must have been free, and be zero. Leaves a mark in it. */
+static void model_take(mfn_t m, uint64_t count, unsigned who)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        size_t at = index_of(mfn_add(m, i));
+        uint8_t *page = mfn_to_virt(mfn_add(m, i));
+
+        assert_int_equal(owner[at], NOBODY);
+        owner[at] = (uint8_t)who;
+        assert_true(page[0] == 0 && memcmp(page, page + 1, PAGE_SIZE - 1) == 0);
+        memset(page, 0xa5, PAGE_SIZE);
+        assert_int_equal(frames[at].tlb_stamp, 0);
+    }
+}
+static void model_give(mfn_t m, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        owner[index_of(mfn_add(m, i))] = NOBODY;
+}
+
+/* As memory/frame.c does when the last reference goes. */
+static void drop_domain_frame(mfn_t m)
+{
+    struct frame *f = frame_of(m);
+
+    f->control = (uint64_t)dom->id << 32;
+    f->type = TYPE_MAKE(FRAME_WRITABLE);
+    f->tlb_stamp = ++tlb_clock;
+    m2p_write(m, 12345);
+    alloc_free_domain_frame(m, dom);
+    assert_int_equal(m2p_read(m), M2P_INVALID);
+    owner[index_of(m)] = NOBODY;
+}
+
+static void free_all_of_domain(void)
+{
+    while (dom->page_list)
+        drop_domain_frame(MFN(dom->page_list));
+}
+
+static int setup_machine(void **state)
+{
+    if (frames)
+        return 0; /* the allocator has no way back: one machine for all tests, all free between them */
+    frames = calloc(COUNT, sizeof(*frames));
+    memory = aligned_alloc(PAGE_SIZE, COUNT * PAGE_SIZE);
+    dom = calloc(1, sizeof(*dom));
+    dom->id = 7;
+    dom->max_pages = COUNT;
+    memset(memory, 0x5a, COUNT * PAGE_SIZE);
+    for (size_t i = 0; i < COUNT; i++) {
+        frames[i].control = (uint64_t)DOMID_CROFT << 32 | 1;
+        owner[i] = CROFT_OWNS;
+    }
+    /* Some frames in the middle are not for the allocator: a range is not all RAM. */
+    for (size_t i = 0x123; i < 0x140; i++) {
+        frames[i].control = (uint64_t)DOMID_IO << 32 | 1;
+        owner[i] = 99;
+    }
+    /* The range begins and ends where there is no frame table. */
+    alloc_add_range(MFN(LOW_START - 0x80), LOW_COUNT + 0x180, 0);
+    alloc_add_range(MFN(HIGH_START), NODE1_START - HIGH_START, 0);
+    alloc_add_range(MFN(NODE1_START), HIGH_START + HIGH_COUNT - NODE1_START, 1);
+    for (size_t i = 0; i < COUNT; i++)
+        if (owner[i] == CROFT_OWNS) {
+            owner[i] = NOBODY;
+            in_allocator++;
+        }
+    return 0;
+}
+
+static void test_boot_leaves_out_what_is_not_ram(void **state)
+{
+    assert_int_equal(in_allocator, COUNT - 0x1d);
+    assert_int_equal(frames[0x123].control, (uint64_t)DOMID_IO << 32 | 1);
+    assert_int_equal(frames[0x13f].control, (uint64_t)DOMID_IO << 32 | 1);
+    check_all();
+}
+
+/* Must come before the others: they use the frames. */
+static void test_unzeroed_only_before_first_use(void **state)
+{
+    mfn_t m = alloc_domain_frames_unzeroed(dom, 3, NODE_ANY), again;
+    uint8_t *page = mfn_to_virt(m);
+
+    assert_int_equal(page[0], 0x5a);
+    for (unsigned i = 0; i < 8; i++)
+        owner[index_of(mfn_add(m, i))] = DOMAIN_OWNS;
+    check_all();
+    memset(page, 0x77, 8 * PAGE_SIZE);
+    free_all_of_domain();
+    check_all();
+    /* The next to ask gets the same frames, now used: zero. */
+    for (unsigned i = 0; i < 8; i++) {
+        again = alloc_domain_frames_unzeroed(dom, 0, NODE_ANY);
+        page = mfn_to_virt(again);
+        owner[index_of(again)] = DOMAIN_OWNS;
+        if (again.n >= m.n && again.n < m.n + 8)
+            assert_true(page[0] == 0 && memcmp(page, page + 1, PAGE_SIZE - 1) == 0);
+        else
+            assert_int_equal(page[0], 0x5a);
+    }
+    free_all_of_domain();
+    check_all();
+}
+
+static void test_high_memory_first_low_on_request(void **state)
+{
+    mfn_t m = alloc_frames(0, 0);
+
+    assert_true(m.n >= HIGH_START && m.n < NODE1_START);
+    free_frames(m, 0);
+    m = alloc_frames(4, 1);
+    assert_true(m.n >= NODE1_START && !(m.n & 15));
+    free_frames(m, 4);
+    m = alloc_domain_frames_below(dom, 4, 1, 32);
+    assert_true(m.n < LOW_START + LOW_COUNT);
+    model_take(m, 16, DOMAIN_OWNS);
+    m = alloc_domain_frames_below(dom, 0, NODE_ANY, 21); /* below 2 MiB */
+    assert_true(m.n < 0x200);
+    model_take(m, 1, DOMAIN_OWNS);
+    assert_true(mfn_eq(alloc_domain_frames_below(dom, 0, NODE_ANY, 12), INVALID_MFN));
+    assert_true(mfn_eq(alloc_domain_frames_below(dom, 8, NODE_ANY, 20), INVALID_MFN));
+    m = alloc_domain_frames_below(dom, 2, NODE_ANY, 33); /* reaches above 4 GiB */
+    assert_true(m.n >= HIGH_START);
+    model_take(m, 4, DOMAIN_OWNS);
+    check_all();
+    free_all_of_domain();
+    check_all();
+}
+
+static void test_domain_limit(void **state)
+{
+    mfn_t m;
+
+    dom->max_pages = 9;
+    m = alloc_domain_frames(dom, 3, NODE_ANY);
+    model_take(m, 8, DOMAIN_OWNS);
+    assert_true(mfn_eq(alloc_domain_frames(dom, 1, NODE_ANY), INVALID_MFN));
+    assert_true(mfn_eq(alloc_domain_frames(dom, 63, NODE_ANY), INVALID_MFN));
+    m = alloc_domain_frames(dom, 0, NODE_ANY);
+    model_take(m, 1, DOMAIN_OWNS);
+    assert_true(mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN));
+    dom->max_pages = 2; /* below what it has */
+    assert_true(mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN));
+    check_all();
+    free_all_of_domain();
+    dom->max_pages = COUNT;
+    check_all();
+}
+
+static void test_flushes_for_used_frames_only(void **state)
+{
+    mfn_t m = alloc_frames(5, 0);
+    uint64_t stamp;
+
+    free_frames(m, 5);
+    flushes = 0;
+    assert_true(mfn_eq(alloc_frames(5, 0), m)); /* Croft's own last use leaves no guest translation */
+    assert_int_equal(flushes, 0);
+    free_frames(m, 5);
+    m = alloc_domain_frames(dom, 0, NODE_ANY);
+    owner[index_of(m)] = DOMAIN_OWNS;
+    drop_domain_frame(m);
+    stamp = tlb_clock;
+    /* It joined its neighbours: whoever gets the block it is in flushes for it. */
+    m = alloc_frames(5, 0);
+    assert_int_equal(flushes, 1);
+    assert_int_equal(flushed_to, stamp);
+    free_frames(m, 5);
+    assert_true(mfn_eq(alloc_frames(5, 0), m));
+    assert_int_equal(flushes, 1);
+    free_frames(m, 5);
+    check_all();
+}
+
+static void test_runs_give_back_their_tail(void **state)
+{
+    mfn_t m = alloc_frame_run(37, NODE_ANY);
+
+    model_take(m, 37, CROFT_OWNS);
+    check_all();
+    free_frame_run(m, 37);
+    model_give(m, 37);
+    check_all();
+    assert_true(mfn_eq(alloc_frame_run(0, NODE_ANY), INVALID_MFN));
+    assert_true(mfn_eq(alloc_frame_run(~0UL, NODE_ANY), INVALID_MFN));
+    assert_null(alloc_pages(MAX_ORDER));
+    assert_null(alloc_pages(MAX_ORDER + 1));
+    free_pages(NULL, 0);
+}
+
+/* Blocks that are all free again join to the largest possible: all of it can be had in pieces of 2 MiB at their places. */
+static void test_buddies_join(void **state)
+{
+    unsigned largest = 0, expected = 0;
+    mfn_t got[COUNT / 512];
+
+    for (uint64_t m = 0; m < HIGH_START + HIGH_COUNT; m += 512) {
+        bool whole = true;
+        size_t at;
+
+        for (uint64_t i = 0; i < 512 && whole; i++)
+            whole = frame_index(MFN(m + i), &at) && owner[at] == NOBODY;
+        /* 0x100400: node 1 begins there, so no block crosses it, and none of 512 does */
+        expected += whole;
+    }
+    for (mfn_t m; !mfn_eq(m = alloc_frames(9, NODE_ANY), INVALID_MFN); largest++) {
+        assert_int_equal(m.n & 511, 0);
+        got[largest] = m;
+    }
+    assert_int_equal(largest, expected);
+    while (largest--)
+        free_frames(got[largest], 9);
+    check_all();
+}
+
+#define HELD_MAX 300
+
+static void test_random_operations(void **state)
+{
+    static struct { mfn_t m; uint64_t count; } held[HELD_MAX];
+    unsigned n = 0, seed = 1, nodes[] = {0, 1, NODE_ANY};
+
+    for (unsigned step = 0; step < 40000; step++) {
+        unsigned what = (unsigned)rand_r(&seed) % 8, order = (unsigned)rand_r(&seed) % 8;
+        unsigned node = nodes[rand_r(&seed) % 3], pick = (unsigned)rand_r(&seed);
+        uint64_t free_before = alloc_free_count(), count = 1UL << order;
+        mfn_t m = INVALID_MFN;
+
+        if (!(step / 2000 % 2))
+            what = what % 4 + what / 7; /* times when memory gets scarce */
+        switch (what) {
+        case 0:
+        case 1:
+            if (n == HELD_MAX)
+                break;
+            count = what ? 1 + pick % 100 : count;
+            m = what ? alloc_frame_run(count, node) : alloc_frames(order, node);
+            if (mfn_eq(m, INVALID_MFN)) {
+                assert_int_equal(alloc_free_count(), free_before);
+                break;
+            }
+            model_take(m, count, CROFT_OWNS);
+            held[n].m = m;
+            held[n++].count = count;
+            break;
+        case 2:
+        case 3:
+            m = what == 2 ? alloc_domain_frames(dom, order, node) : alloc_domain_frames_below(dom, order, node, 21 + pick % 14);
+            if (mfn_eq(m, INVALID_MFN))
+                assert_int_equal(alloc_free_count(), free_before);
+            else
+                model_take(m, count, DOMAIN_OWNS);
+            break;
+        case 4:
+        case 5:
+            if (!n)
+                break;
+            pick %= n;
+            model_give(held[pick].m, held[pick].count);
+            free_frame_run(held[pick].m, held[pick].count);
+            held[pick] = held[--n];
+            break;
+        default: /* some of the domain's frames, from anywhere */
+            for (unsigned tries = 0; tries < 60; tries++) {
+                size_t i = (size_t)rand_r(&seed) % COUNT;
+
+                if (owner[i] == DOMAIN_OWNS)
+                    drop_domain_frame(mfn_at(i));
+            }
+        }
+        if (!(step % 50))
+            check_all();
+    }
+    while (n--) {
+        model_give(held[n].m, held[n].count);
+        free_frame_run(held[n].m, held[n].count);
+    }
+    free_all_of_domain();
+    check_all();
+    test_buddies_join(state);
+}
+
+static void test_memory_used_up(void **state)
+{
+    uint64_t n = 0;
+
+    while (!mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN))
+        n++;
+    assert_int_equal(n, in_allocator);
+    assert_int_equal(alloc_free_count(), 0);
+    assert_int_equal(dom->tot_pages, n);
+    assert_null(alloc_pages(0));
+    for (size_t i = 0; i < COUNT; i++)
+        if (owner[i] == NOBODY)
+            owner[i] = DOMAIN_OWNS;
+    check_all();
+    free_all_of_domain();
+    check_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_boot_leaves_out_what_is_not_ram),
+        cmocka_unit_test(test_unzeroed_only_before_first_use),
+        cmocka_unit_test(test_high_memory_first_low_on_request),
+        cmocka_unit_test(test_domain_limit),
+        cmocka_unit_test(test_flushes_for_used_frames_only),
+        cmocka_unit_test(test_runs_give_back_their_tail),
+        cmocka_unit_test(test_buddies_join),
+        cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_memory_used_up),
+    };
+
+    return cmocka_run_group_tests(tests, setup_machine, NULL);
+}
