@@ -1,4 +1,4 @@
-# make bench: the figures of docs/speed.md, measured; HV=... measures another hypervisor
+# make bench: the figures of docs/speed.md, measured; CROFT=... measures another hypervisor
 .PHONY: bench
 $(BUILD)/bench/count.so: bench/count.c
 	@mkdir -p $(@D)

@@ -18,6 +18,7 @@
 #include "platform/console.h"
 #include "platform/irq.h"
 #include "platform/pci.h"
+#include "platform/power.h"
 #include "sched/time.h"
 
 void main(uint32_t magic, uint32_t info)
@@ -38,6 +39,8 @@ void main(uint32_t magic, uint32_t info)
     pci_init();
     irq_init();
     time_init();
+    apic_timer_calibrate();
+    power_init();
     timers_init_cpu();
     sti();
     console_init_irq();

@@ -11,7 +11,8 @@ unit_header = $(shell sed -n '1,5s,^/\* $(1): \(.*\) \*/.*,\1,p' $(2))
 define UNIT_RULE
 $(BUILD)/unit/$(1): tests/unit/$(1).c $(call unit_header,sources,tests/unit/$(1).c)
 	@mkdir -p $$(@D)
-	$$(CC) $$(UNIT_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(call unit_header,libs,tests/unit/$(1).c)
+	@echo "  test $(1)"
+	@$$(CC) $$(UNIT_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(call unit_header,libs,tests/unit/$(1).c)
 endef
 $(foreach t,$(notdir $(UNIT_TESTS)),$(eval $(call UNIT_RULE,$(t))))
 -include $(UNIT_TESTS:=.d)
@@ -24,7 +25,8 @@ FUZZ_TESTS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/
 define FUZZ_RULE
 $(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c)
 	@mkdir -p $$(@D)
-	clang $$(FUZZ_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ $(call unit_header,libs,tests/fuzz/$(1).c)
+	@echo "  fuzz $(1)"
+	@clang $$(FUZZ_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ $(call unit_header,libs,tests/fuzz/$(1).c)
 endef
 $(foreach t,$(notdir $(FUZZ_TESTS)),$(eval $(call FUZZ_RULE,$(t))))
 -include $(FUZZ_TESTS:=.d)

@@ -8,11 +8,13 @@ import http.server
 import os
 import random
 import re
+import socket
 import subprocess
 import threading
 import time
 
 import pexpect
+import pexpect.fdpexpect
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
@@ -29,8 +31,8 @@ class Trouble(AssertionError):
 
 
 class Machine:
-    def __init__(self, name, *, limit=400, stream=None, hv_args="", kernel_args="", qemu_args=(), **settings):
-        """settings are tools/qemu's variables in small letters (cpus=4, boot="uefi", memory=1024, ...); hv_args and
+    def __init__(self, name, *, limit=400, stream=None, croft_args="", kernel_args="", qemu_args=(), **settings):
+        """settings are tools/qemu's variables in small letters (cpus=4, boot="uefi", memory=1024, ...); croft_args and
         kernel_args come after the usual ones. limit: seconds until it is ended, whatever it does."""
         os.makedirs(LOGS, exist_ok=True)
         self.name = name
@@ -40,21 +42,25 @@ class Machine:
         self.stream = stream
         self.env = dict(os.environ)
         self.env.update({key.upper(): str(value) for key, value in settings.items()})
-        self.env["HV_ARGS"] = f"console=com1 com1=115200,8n1 {hv_args}".strip()
+        self.env["CROFT_ARGS"] = f"console=com1 com1=115200,8n1 {croft_args}".strip()
         self.env["KERNEL_ARGS"] = f"root=LABEL=croft-root console=hvc0 {kernel_args}".strip()
         self.qemu_args = ["-no-reboot", *qemu_args]
-        self.child = None
-        self.log = None
+        self.process = self.socket = self.child = self.log = None
 
     def start(self):
         if self.env.get("BOOT", "kernel") != "kernel":
             self.env["ISO"] = os.path.join(LOGS, self.name + ".iso")
             env = dict(self.env)
-            env["HV"] = env.get("HV_ISO", os.path.join(BUILD, "croft.gz"))
+            env["CROFT"] = env.get("CROFT_GZ", os.path.join(BUILD, "croft.gz"))
             subprocess.run([os.path.join(ROOT, "tools/mk-iso"), self.env["ISO"]], env=env, check=True)
         self.log = open(self.log_path, "w", encoding="utf-8")
-        self.child = pexpect.spawn(os.path.join(ROOT, "tools/qemu"), self.qemu_args, env=self.env, timeout=None,
-                                   encoding="utf-8", codec_errors="replace", echo=False, maxread=65536)
+        # A socket pair instead of a pseudo-terminal: those need /dev/pts, which a plain chroot has not.
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen([os.path.join(ROOT, "tools/qemu"), *self.qemu_args], env=self.env,
+                                            stdin=theirs, stdout=theirs, stderr=theirs)
+        self.child = pexpect.fdpexpect.fdspawn(self.socket.fileno(), timeout=None, encoding="utf-8",
+                                               codec_errors="replace", maxread=65536)
         self.child.delaybeforesend = None
         self.child.logfile_read = self
         return self
@@ -77,7 +83,9 @@ class Machine:
 
     def close(self):
         if self.child is not None:
-            self.child.close(force=True)
+            self.process.kill()
+            self.process.wait()
+            self.socket.close()
             self.child = None
             self.log.close()
             if "ISO" in self.env and self.env["ISO"].startswith(LOGS):
@@ -104,6 +112,9 @@ class Machine:
         left = min(timeout, self.deadline - time.monotonic())
         if self.child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=max(left, 0)):
             raise Trouble(f"{self.name}: QEMU did not end. End of {self.log_path}:\n{self.console()[-1500:]}")
+        status = self.process.wait(timeout=30)
+        if status:
+            raise Trouble(f"{self.name}: QEMU ended with status {status}")
 
     def send(self, text):
         self.child.send(text)

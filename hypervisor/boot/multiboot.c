@@ -150,9 +150,9 @@ static void add_range(struct raw_map *map, uint64_t start, uint64_t size, uint32
     if (start >= MAX_PHYSICAL || !size)
         return;
     size = min(size, MAX_PHYSICAL - start);
-    struct boot_range *last = &map->ranges[map->count - 1];
+    struct boot_range *last = map->count ? &map->ranges[map->count - 1] : NULL;
 
-    if (map->count && last->type == type && last->start + last->size == start) { /* UEFI maps have long runs of these */
+    if (last && last->type == type && last->start + last->size == start) { /* UEFI maps have long runs of these */
         last->size += size;
         return;
     }

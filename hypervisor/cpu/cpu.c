@@ -13,8 +13,8 @@
 #include "memory/map.h"
 #include "pv/mode.h"
 
-/* Page attributes as the PV ABI tells guests: WB, WT, UC-, UC, WC, WP, UC, UC (Intel SDM volume 3, 12.12). The first four are those
- * after reset, so mappings made before keep their meaning. */
+/* Page attributes as the PV ABI tells guests: WB, WT, UC-, UC, WC, WP, UC, UC (Intel SDM volume 3, 12.12). The first
+ * four are those after reset, so mappings made before keep their meaning. */
 #define PAT_OF_ABI 0x050100070406UL
 
 /* After reset nothing is armed and bit 10 is one (Intel SDM volume 3, 18.2.4). */
@@ -64,10 +64,7 @@ bool wrmsr_safe(uint32_t msr, uint64_t v)
     return ok;
 }
 
-static bool bit(uint32_t word, unsigned i)
-{
-    return word >> i & 1;
-}
+static bool bit(uint32_t word, unsigned i) { return word >> i & 1; }
 
 static void find_names(void)
 {
@@ -185,10 +182,21 @@ static void init_this_cpu(struct percpu *pc)
 static void log_processor(void)
 {
     const struct cpu_features *f = &cpu_features;
-    const struct { bool there; const char *name; } names[] = {
-        {true, "NX"},         {f->pge, "PGE"},           {f->smep, "SMEP"},         {f->smap, "SMAP"},
-        {f->fsgsbase, "FSGSBASE"}, {f->gbpages, "1GB-pages"}, {f->xsave, "XSAVE"},       {f->x2apic, "x2APIC"},
-        {f->tsc_deadline, "TSC-deadline"}, {f->invariant_tsc, "invariant-TSC"},  {f->mce, "MCE"},
+    const struct {
+        bool there;
+        const char *name;
+    } names[] = {
+        {true, "NX"},
+        {f->pge, "PGE"},
+        {f->smep, "SMEP"},
+        {f->smap, "SMAP"},
+        {f->fsgsbase, "FSGSBASE"},
+        {f->gbpages, "1GB-pages"},
+        {f->xsave, "XSAVE"},
+        {f->x2apic, "x2APIC"},
+        {f->tsc_deadline, "TSC-deadline"},
+        {f->invariant_tsc, "invariant-TSC"},
+        {f->mce, "MCE"},
     };
     char text[160];
     size_t n = 0;
@@ -197,8 +205,8 @@ static void log_processor(void)
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (names[i].there && n < sizeof(text))
             n += snprintf(text + n, sizeof(text) - n, " %s", names[i].name);
-    log_info("processor: %s \"%s\", family 0x%x, model 0x%x, %u address bits;%s\n", vendor, model_name, f->family, f->model,
-             f->paddr_bits, text);
+    log_info("processor: %s \"%s\", family 0x%x, model 0x%x, %u address bits;%s\n", vendor, model_name, f->family,
+             f->model, f->paddr_bits, text);
 }
 
 void cpu_init_boot(void)
@@ -216,16 +224,13 @@ void cpu_init_boot(void)
     log_processor();
 }
 
-void cpu_init_secondary(void)
-{
-    init_this_cpu(this_cpu());
-}
+void cpu_init_secondary(void) { init_this_cpu(this_cpu()); }
 
 unsigned cpu_count(void)
 {
     unsigned cpu, n = 0;
 
-    for_each_cpu(cpu, &cpu_online)
+    for_each_cpu (cpu, &cpu_online)
         n++;
     return n;
 }

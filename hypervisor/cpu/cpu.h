@@ -18,7 +18,7 @@ extern struct cpu_features cpu_features; /* constant after cpu_init */
 void cpu_init_boot(void);
 /* The same for another CPU, on its own stack, whose percpu has id, apic_id and host_cr3. */
 void cpu_init_secondary(void);
-unsigned cpu_count(void);     /* CPUs online */
+unsigned cpu_count(void);        /* CPUs online */
 uint32_t cpu_read_apic_id(void); /* of this CPU, by CPUID: the APIC need not be set up */
 
 #endif

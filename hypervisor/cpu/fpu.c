@@ -1,9 +1,9 @@
 /*
  * Extended processor state: see cpu/fpu.h. Intel SDM volume 1, chapter 13.
  *
- * XCR0 holds every component that Croft switches whenever no vcpu's state is in the registers; fpu_restore puts the vcpu's own value
- * in last, fpu_save takes it out first. So a save always covers everything, also what a guest had before it
- * disabled a component.
+ * XCR0 holds every component that Croft switches whenever no vcpu's state is in the registers; fpu_restore puts the
+ * vcpu's own value in last, fpu_save takes it out first. So a save always covers everything, also what a guest had
+ * before it disabled a component.
  */
 #include "cpu/fpu.h"
 #include "cpu/cpu.h"
@@ -38,12 +38,12 @@ struct area {
 };
 
 struct fpu_state {
-    uint64_t xcr0;                /* the guest's */
+    uint64_t xcr0;                  /* the guest's */
     struct area area __aligned(64); /* with room behind for the other components */
 };
 
 /* Constant after the boot CPU's fpu_init_cpu */
-static uint64_t host_mask;   /* 0: FXSAVE */
+static uint64_t host_mask; /* 0: FXSAVE */
 static uint32_t area_size = FXSAVE_SIZE;
 static uint32_t component_end[COMPONENTS];
 static uint32_t mxcsr_mask;
@@ -83,9 +83,10 @@ static void find(void)
     memset(&probe, 0, sizeof(probe));
     __asm__ volatile("fxsave64 (%0)" ::"r"(&probe) : "memory");
     mxcsr_mask = probe.mxcsr_mask ? probe.mxcsr_mask : MXCSR_MASK_DEFAULT;
-    /* AMD before Zen 2 restores the last x87 instruction's addresses only while an exception is pending (CPUID 0x80000008 EBX bit 2). */
-    leaks_pointers = cpu_features.amd &&
-                     !(cpu_features.max_ext_leaf >= 0x80000008 && (cpuid(0x80000008, 0).b >> 2 & 1));
+    /* AMD before Zen 2 restores the last x87 instruction's addresses only while an exception is pending (CPUID
+     * 0x80000008 EBX bit 2). */
+    leaks_pointers =
+        cpu_features.amd && !(cpu_features.max_ext_leaf >= 0x80000008 && (cpuid(0x80000008, 0).b >> 2 & 1));
     if (cpu_features.xsave)
         find_components();
     found = true;
@@ -152,7 +153,7 @@ void fpu_save(struct vcpu *v)
     }
     if (s->xcr0 != host_mask)
         xsetbv(0, host_mask);
-    /* XSAVEOPT leaves out what was not changed since the XRSTOR from the same area on this CPU: there always was one. */
+    /* XSAVEOPT leaves out what was not changed since the XRSTOR from the same area on this CPU: there was one. */
     if (use_xsaveopt)
         __asm__ volatile("xsaveopt64 (%0)" ::"r"(&s->area), "a"(lo), "d"(hi) : "memory");
     else
@@ -210,15 +211,9 @@ void fpu_restore(struct vcpu *v)
         xsetbv(0, s->xcr0);
 }
 
-uint64_t fpu_xcr0_max(void)
-{
-    return host_mask;
-}
+uint64_t fpu_xcr0_max(void) { return host_mask; }
 
-uint64_t fpu_get_xcr0(const struct vcpu *v)
-{
-    return v->fpu->xcr0;
-}
+uint64_t fpu_get_xcr0(const struct vcpu *v) { return v->fpu->xcr0; }
 
 bool fpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
 {

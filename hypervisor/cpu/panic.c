@@ -1,7 +1,7 @@
 /*
- * The end. One CPU reports: what happened, registers, call trace, who was running, and what the log holds that the console was not
- * shown. The others are stopped first, so that nobody writes in between and a broken state is not used any further. Then
- * the machine halts (noreboot) or reboots after five seconds.
+ * The end. One CPU reports: what happened, registers, call trace, who was running, and what the log holds that the
+ * console was not shown. The others are stopped first, so that nobody writes in between and a broken state is not
+ * used any further. Then the machine halts (noreboot) or reboots after five seconds.
  */
 #include "cpu/panic.h"
 #include "boot/options.h"
@@ -16,6 +16,7 @@
 #include "platform/console.h"
 #include "platform/power.h"
 #include "platform/timers.h"
+#include "sched/time.h"
 
 #define REBOOT_SECONDS 5
 #define TRACE_DEPTH 32
@@ -30,7 +31,7 @@ static uint32_t owner;
 static void __printf(1, 2) report(const char *fmt, ...)
 {
     static const char prefix[] = "(CROFT) ";
-    char line[256];
+    char line[448];
     va_list ap;
     int n;
 
@@ -59,12 +60,10 @@ static void report_address(const char *what, unsigned long addr, unsigned long l
         report("%s[%016lx]\n", what, addr);
 }
 
-static unsigned long stack_block(void)
-{
-    return (unsigned long)this_cpu() & ~(CPU_STACK_SIZE - 1);
-}
+static unsigned long stack_block(void) { return (unsigned long)this_cpu() & ~(CPU_STACK_SIZE - 1); }
 
-/* Frames by the chain of frame pointers, as long as it goes up within this CPU's stack block. rip 0: starts with the frame. */
+/* Frames by the chain of frame pointers, as long as it goes up within this CPU's stack block. rip 0: starts with the
+ * frame. */
 static void report_trace(unsigned long rip, unsigned long rbp)
 {
     unsigned long block = stack_block(), end = block + PERCPU_OFFSET, low = block;
@@ -125,19 +124,20 @@ static void report_control_registers(void)
     report("cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", read_cr0(), read_cr2(), read_cr3(), read_cr4());
 }
 
-static bool from_guest(const struct cpu_user_regs *r)
-{
-    return r->cs & 3;
-}
+static bool from_guest(const struct cpu_user_regs *r) { return r->cs & 3; }
 
 static void report_regs(const struct cpu_user_regs *r)
 {
     unsigned long offset;
     const char *name = from_guest(r) ? NULL : symbol_lookup(r->rip, &offset);
 
-    report("rip %04x:%016lx%s%s  rflags %016lx\n", r->cs, (unsigned long)r->rip, name ? " " : from_guest(r) ? " (guest)" : "",
+    report("rip %04x:%016lx%s%s  rflags %016lx\n", r->cs, (unsigned long)r->rip,
+           name            ? " "
+           : from_guest(r) ? " (guest)"
+                           : "",
            name ? name : "", (unsigned long)r->rflags);
-    report("rsp %04x:%016lx  vector %u  error code 0x%x\n", r->ss, (unsigned long)r->rsp, r->entry_vector, r->error_code);
+    report("rsp %04x:%016lx  vector %u  error code 0x%x\n", r->ss, (unsigned long)r->rsp, r->entry_vector,
+           r->error_code);
     report("rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx\n", (unsigned long)r->rax, (unsigned long)r->rbx,
            (unsigned long)r->rcx, (unsigned long)r->rdx);
     report("rsi %016lx  rdi %016lx  rbp %016lx  r8  %016lx\n", (unsigned long)r->rsi, (unsigned long)r->rdi,
@@ -148,15 +148,9 @@ static void report_regs(const struct cpu_user_regs *r)
     report_control_registers();
 }
 
-void dump_regs(const struct cpu_user_regs *regs)
-{
-    report_regs(regs);
-}
+void dump_regs(const struct cpu_user_regs *regs) { report_regs(regs); }
 
-void dump_stack(void)
-{
-    report_trace(0, (unsigned long)__builtin_frame_address(0));
-}
+void dump_stack(void) { report_trace(0, (unsigned long)__builtin_frame_address(0)); }
 
 static void report_current(void)
 {
@@ -168,7 +162,8 @@ static void report_current(void)
         report("no guest was running on CPU %u\n", cpu_id());
     else
         report("current: domain %u vcpu %u, in its %s, guest rip %016lx rsp %016lx\n", v->domain->id, v->id,
-               v->pv.kernel_mode ? "kernel" : "user mode", (unsigned long)guest_regs()->rip, (unsigned long)guest_regs()->rsp);
+               v->pv.kernel_mode ? "kernel" : "user mode", (unsigned long)guest_regs()->rip,
+               (unsigned long)guest_regs()->rsp);
 }
 
 /* Only if the console's levels kept lines back; which ones they were the ring does not tell. */
@@ -200,6 +195,20 @@ static void report_log(void)
     report("end of the log\n");
 }
 
+/* Until the TSC's rate is known udelay is only roughly right: then the clock on the board decides, if it runs. */
+static void wait_for_the_reader(void)
+{
+    uint64_t start = cmos_read_seconds();
+
+    for (unsigned i = 0; i < REBOOT_SECONDS * 100; i++)
+        udelay(10000);
+    for (unsigned i = 0; i < 10 * REBOOT_SECONDS * 100 && !time_scale.tsc_khz; i++) {
+        if (cmos_read_seconds() - start >= REBOOT_SECONDS)
+            break;
+        udelay(10000);
+    }
+}
+
 static __noreturn void end(void)
 {
     if (options.noreboot) {
@@ -207,12 +216,12 @@ static __noreturn void end(void)
         machine_halt();
     }
     report("reboot in %u seconds\n", REBOOT_SECONDS);
-    for (unsigned i = 0; i < REBOOT_SECONDS * 100; i++)
-        udelay(10000);
+    wait_for_the_reader();
     machine_reboot();
 }
 
-/* Makes this CPU the one that reports. The first wins; others stop here. A fault in the report itself does not report. */
+/* Makes this CPU the one that reports. The first wins; others stop here. A fault in the report itself does not
+ * report. */
 static void take_over(void)
 {
     uint32_t nobody = 0, self = cpu_id() + 1;
@@ -238,7 +247,7 @@ static void take_over(void)
 
 static void report_message(const char *fmt, va_list ap)
 {
-    char text[224];
+    char text[384];
     size_t n;
 
     vsnprintf(text, sizeof(text), fmt, ap);
@@ -285,7 +294,7 @@ void panic_regs(const struct cpu_user_regs *regs, const char *fmt, ...)
 
 void boot_fail(const char *fmt, ...)
 {
-    char text[224];
+    char text[384];
     va_list ap;
     size_t n;
 

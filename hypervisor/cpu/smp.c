@@ -1,9 +1,11 @@
 /*
- * Other CPUs: started one after the other by INIT and start-up IPIs (Intel SDM volume 3, 9.4), called by IPI, stopped by NMI.
+ * Other CPUs: started one after the other by INIT and start-up IPIs (Intel SDM volume 3, 9.4), called by IPI, stopped
+ * by NMI.
  *
- * A CPU that is late must not come up over memory that went elsewhere. So two steps of its way are guarded by the ticket in the
- * trampoline's page: the CPU takes it before it touches its stack, and hands it in before others may see it. The boot CPU
- * withdraws the ticket with the same atomic instruction when its patience ends; whoever comes second gives up.
+ * A CPU that is late must not come up over memory that went elsewhere. So two steps of its way are guarded by the
+ * ticket in the trampoline's page: the CPU takes it before it touches its stack, and hands it in before others may
+ * see it. The boot CPU withdraws the ticket with the same atomic instruction when its patience ends; whoever comes
+ * second gives up.
  */
 #include "cpu/smp.h"
 #include "boot/boot.h"
@@ -23,8 +25,8 @@
 #include "platform/timers.h"
 #include "sched/sched.h"
 
-/* The longest wait for each of the two steps. A real CPU needs some microseconds; an emulated one waits until its host gives it
- * time, which on a busy one may be long. */
+/* The longest wait for each of the two steps. A real CPU needs some microseconds; an emulated one waits until its
+ * host gives it time, which on a busy one may be long. */
 #define STEP_TIMEOUT_US 1000000
 #define POLL_US 50
 #define INIT_DELAY_US 10000
@@ -54,15 +56,9 @@ static struct percpu *percpus[NR_CPUS];
 
 static struct trampoline_data *trampoline; /* in the page below 1 MiB */
 
-struct percpu *percpu_of(unsigned cpu)
-{
-    return cpu < NR_CPUS ? percpus[cpu] : NULL;
-}
+struct percpu *percpu_of(unsigned cpu) { return cpu < NR_CPUS ? percpus[cpu] : NULL; }
 
-void smp_set_percpu(unsigned cpu, struct percpu *pc)
-{
-    percpus[cpu] = pc;
-}
+void smp_set_percpu(unsigned cpu, struct percpu *pc) { percpus[cpu] = pc; }
 
 /* --- Start --- */
 
@@ -156,16 +152,13 @@ static struct percpu *percpu_create(unsigned id, uint32_t apic_id)
     return pc;
 }
 
-static void percpu_free(struct percpu *pc)
-{
-    free_pages((uint8_t *)pc - PERCPU_OFFSET, CPU_STACK_ORDER);
-}
+static void percpu_free(struct percpu *pc) { free_pages((uint8_t *)pc - PERCPU_OFFSET, CPU_STACK_ORDER); }
 
 enum start_result { STARTED, NO_ANSWER, STUCK };
 
 static enum start_result start(struct percpu *pc)
 {
-    trampoline->stack = (uint64_t)&pc->guest_regs;
+    trampoline->stack = (uint64_t)&pc->guest_regs - 8; /* on a 16-byte boundary, as the compiler wants it */
     trampoline->apic_id = pc->apic_id;
     __atomic_store_n(&trampoline->ticket, TICKET_OFFERED, __ATOMIC_SEQ_CST);
     /* The second start-up IPI is for CPUs that missed the first; one that runs takes no notice. */
@@ -192,7 +185,8 @@ static bool wanted(const struct acpi_cpu *c)
 
 void smp_start_all(void)
 {
-    unsigned limit = min(options.maxcpus ? options.maxcpus : NR_CPUS, (uint32_t)NR_CPUS), id = 1, others = 0, left_out = 0;
+    unsigned limit = min(options.maxcpus ? options.maxcpus : NR_CPUS, (uint32_t)NR_CPUS);
+    unsigned id = 1, others = 0, left_out = 0;
     struct percpu *pc = NULL;
 
     for (unsigned i = 0; i < acpi_info.cpu_count; i++)
@@ -248,18 +242,23 @@ void smp_start_all(void)
     }
     if (pc)
         percpu_free(pc);
-    log_info("CPUs: %u of %u%s\n", cpu_count(), others + 1, id == limit && limit < others + 1 - left_out ? " (the limit, see maxcpus=)" : "");
+    log_info("CPUs: %u of %u%s\n", cpu_count(), others + 1,
+             id == limit && limit < others + 1 - left_out ? " (the limit, see maxcpus=)" : "");
 }
 
 /* --- Calls --- */
 
-/* The one call under way. 'waiting' is set last and tells the called CPUs that the rest is theirs to read. */
-static struct {
-    spinlock_t lock;
+/*
+ * A CPU has one call under way at most, and there is no lock: callers do not wait for each other. 'incoming' tells a
+ * CPU whose calls are for it; it takes itself off the caller's 'waiting' when it is done, and then looks at that call
+ * no more.
+ */
+static struct call {
     void (*fn)(void *);
     void *arg;
-    cpumask_t waiting;
-} call;
+    cpumask_t waiting;  /* CPUs that have not done it yet */
+    cpumask_t incoming; /* of this CPU: callers */
+} __aligned(64) calls[NR_CPUS];
 
 static bool interrupts_enabled(void)
 {
@@ -273,40 +272,39 @@ void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
 {
     unsigned self = cpu_id(), cpu;
     cpumask_t others = {{mask->bits[0] & cpu_online.bits[0] & ~(1UL << self)}};
+    struct call *mine = &calls[self];
     unsigned long flags;
 
     _Static_assert(NR_CPUS <= BITS_PER_LONG, "a cpumask is one word");
     if (others.bits[0]) {
-        /* While it waits, here or for the lock, this CPU serves the calls of others: so no two wait for each other. */
+        /* While it waits this CPU serves the calls of others: so no two wait for each other. */
         BUG_ON(!interrupts_enabled() || this_cpu()->in_interrupt);
-        spin_lock(&call.lock);
-        call.fn = fn;
-        call.arg = arg;
-        __atomic_store_n(&call.waiting.bits[0], others.bits[0], __ATOMIC_SEQ_CST);
-        for_each_cpu(cpu, &others)
-            apic_send_ipi(percpus[cpu]->apic_id, VECTOR_CALL);
+        mine->fn = fn;
+        mine->arg = arg;
+        __atomic_store_n(&mine->waiting.bits[0], others.bits[0], __ATOMIC_SEQ_CST);
+        for_each_cpu (cpu, &others)
+            /* If somebody else's call waits there already, so does the interrupt that announces it. */
+            if (!__atomic_fetch_or(&calls[cpu].incoming.bits[0], 1UL << self, __ATOMIC_SEQ_CST))
+                apic_send_ipi(percpus[cpu]->apic_id, VECTOR_CALL);
     }
     if (cpumask_test(self, mask)) {
         flags = irq_save();
         fn(arg);
         irq_restore(flags);
     }
-    if (others.bits[0]) {
-        while (__atomic_load_n(&call.waiting.bits[0], __ATOMIC_ACQUIRE))
-            cpu_relax();
-        spin_unlock(&call.lock);
-    }
+    while (__atomic_load_n(&mine->waiting.bits[0], __ATOMIC_ACQUIRE))
+        cpu_relax();
 }
 
 void smp_interrupt_call(void)
 {
-    unsigned self = cpu_id();
+    unsigned self = cpu_id(), caller;
+    cpumask_t callers = {{__atomic_exchange_n(&calls[self].incoming.bits[0], 0, __ATOMIC_SEQ_CST)}};
 
-    if (!cpumask_test(self, &call.waiting))
-        return;
-    smp_rmb();
-    call.fn(call.arg);
-    cpumask_clear(self, &call.waiting);
+    for_each_cpu (caller, &callers) {
+        calls[caller].fn(calls[caller].arg);
+        cpumask_clear(self, &calls[caller].waiting);
+    }
 }
 
 void smp_send_wake(unsigned cpu)
@@ -332,7 +330,7 @@ void smp_stop_others(void)
     __atomic_store_n(&stopping, true, __ATOMIC_SEQ_CST);
     if (!others)
         return;
-    for_each_cpu(cpu, &cpu_online)
+    for_each_cpu (cpu, &cpu_online)
         if (cpu != stopper)
             apic_send_nmi(percpus[cpu]->apic_id);
     for (unsigned t = 0; t < STOP_TIMEOUT_US && (others & ~READ_ONCE(stopped.bits[0])); t += POLL_US)

@@ -24,8 +24,8 @@ void softirq_raise_on(unsigned cpu, enum softirq nr)
 }
 
 /*
- * One at a time, its bit cleared before: what is raised meanwhile is seen, and what is pending stays so if a handler does not
- * come back, as that of SOFTIRQ_SCHEDULE when it switches.
+ * One at a time, its bit cleared before: what is raised meanwhile is seen, and what is pending stays so if a handler
+ * does not come back, as that of SOFTIRQ_SCHEDULE when it switches.
  */
 void softirq_run(void)
 {

@@ -7,16 +7,11 @@
 /* Starts above the stamp of frames that never had a type. */
 volatile uint64_t tlb_clock = 1;
 
-static uint64_t advance_clock(void)
-{
-    return __atomic_add_fetch(&tlb_clock, 1, __ATOMIC_SEQ_CST);
-}
+static uint64_t advance_clock(void) { return __atomic_add_fetch(&tlb_clock, 1, __ATOMIC_SEQ_CST); }
 
-/* An interrupt between the steps may flush as well; then tlb_time ends lower than it could be, which only costs a flush. */
-static void publish(uint64_t time)
-{
-    WRITE_ONCE(this_cpu()->tlb_time, time);
-}
+/* An interrupt between the steps may flush as well; then tlb_time ends lower than it could be, which only costs a
+ * flush. */
+static void publish(uint64_t time) { WRITE_ONCE(this_cpu()->tlb_time, time); }
 
 void tlb_load_cr3(uint64_t cr3)
 {
@@ -52,20 +47,11 @@ void tlb_flush_global_local(void)
     irq_restore(flags);
 }
 
-static void flush_local(void *unused)
-{
-    tlb_flush_local();
-}
+static void flush_local(void *unused) { tlb_flush_local(); }
 
-static void flush_page_local(void *va)
-{
-    invlpg((unsigned long)va);
-}
+static void flush_page_local(void *va) { invlpg((unsigned long)va); }
 
-static bool only_this_cpu(const cpumask_t *mask)
-{
-    return !(mask->bits[0] & ~(1UL << cpu_id()));
-}
+static bool only_this_cpu(const cpumask_t *mask) { return !(mask->bits[0] & ~(1UL << cpu_id())); }
 
 void tlb_flush_mask(const cpumask_t *mask)
 {
@@ -93,7 +79,7 @@ void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp)
     cpumask_t late = {{0}};
     unsigned cpu;
 
-    for_each_cpu(cpu, mask) {
+    for_each_cpu (cpu, mask) {
         struct percpu *pc = percpu_of(cpu);
 
         if (pc && READ_ONCE(pc->tlb_time) <= stamp)

@@ -1,8 +1,8 @@
 /*
- * The first instructions of a CPU that is woken by a start-up IPI: copied to a page below 1 MiB (cpu/smp.c), where the CPU begins
- * in real mode at offset 0 of the page, CS = page / 16. Through protected mode to long mode on Croft's own tables, where
- * the page is still there at its physical address. A CPU that holds no valid ticket stops here for ever.
- * ebx = address of the page, from the second label on. There is no stack before the last step.
+ * The first instructions of a CPU that is woken by a start-up IPI: copied to a page below 1 MiB (cpu/smp.c), where
+ * the CPU begins in real mode at offset 0 of the page, CS = page / 16. Through protected mode to long mode on Croft's
+ * own tables, where the page is still there at its physical address. A CPU that holds no valid ticket stops here for
+ * ever. ebx = address of the page, from the second label on. There is no stack before the last step.
  */
 #define OFFSET(label) ((label) - ap_trampoline)
 #define TICKET_OFFERED 1

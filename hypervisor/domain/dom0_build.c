@@ -59,9 +59,8 @@ static void __init load_kernel(void)
     static const struct {
         unsigned note;
         const char *name;
-    } necessary[] = {{XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"},
-                     {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"},
-                     {XEN_ELFNOTE_ENTRY, "ENTRY"}};
+    } necessary[] = {
+        {XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"}, {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"}, {XEN_ELFNOTE_ENTRY, "ENTRY"}};
     struct elf_notes *n = &b.notes;
     const char *error;
 
@@ -106,8 +105,8 @@ static void __init load_kernel(void)
         boot_fail("domain 0's kernel: its Xen note ENTRY, 0x%lx, is not in the kernel\n", n->entry);
     /* Linux since 6.13 (and 6.1.121) makes its calls without the page and has no such note. */
     b.has_hypercall_page = elf_has_note(n, XEN_ELFNOTE_HYPERCALL_PAGE);
-    if (b.has_hypercall_page && (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start || n->hypercall_page >= b.kernel_end ||
-        b.kernel_end - n->hypercall_page < PAGE_SIZE))
+    if (b.has_hypercall_page && (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start ||
+                                 n->hypercall_page >= b.kernel_end || b.kernel_end - n->hypercall_page < PAGE_SIZE))
         boot_fail("domain 0's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n",
                   n->hypercall_page);
     if (!strcmp(n->guest_os, "netbsd") || elf_has_note(n, XEN_ELFNOTE_BSD_SYMTAB))
@@ -525,7 +524,6 @@ void __init dom0_build(void)
     fill_memory();
     write_p2m();
     if (b.has_hypercall_page)
-        if (elf_has_note(&b.notes, XEN_ELFNOTE_HYPERCALL_PAGE)) /* later Linux kernels make the calls themselves */
         pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.notes.hypercall_page)));
     build_tables();
     write_start_info();

@@ -137,8 +137,6 @@ static long op_set_singleshot(struct vcpu *v, const void *guest)
 {
     struct vcpu_set_singleshot_timer a;
 
-    if (unlikely(v != current))
-        return refuse(-EINVAL, "vcpu %u: a single-shot timer is set by the vcpu itself\n", v->id);
     if (unlikely(copy_from_guest(&a, guest, sizeof(a))))
         return -EFAULT;
     if (a.flags & VCPU_SSHOTTMR_future && a.timeout_abs_ns < now())
@@ -178,19 +176,10 @@ static long op_register_area(struct vcpu *v, const void *guest, int (*set)(struc
     return set(v, address);
 }
 
-long hypercall_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg, uint64_t a4, uint64_t a5)
+/* All but what guests do at every tick. */
+static __attribute__((noinline)) long other_op(uint32_t cmd, struct vcpu *v, void *guest)
 {
-    struct vcpu *v = domain_vcpu(current->domain, (uint32_t)id);
-    void *guest = (void *)arg;
-
-    if (unlikely(!v))
-        return -ENOENT; /* guests find out the number of vcpus this way: no log line */
-    if (likely((uint32_t)cmd == VCPUOP_set_singleshot_timer))
-        return op_set_singleshot(v, guest);
-
-    switch ((uint32_t)cmd) {
-    case VCPUOP_is_up:
-        return !v->down;
+    switch (cmd) {
     case VCPUOP_initialise:
         return op_initialise(v, guest);
     case VCPUOP_up:
@@ -208,6 +197,8 @@ long hypercall_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg, uint64_t a4, uin
     case VCPUOP_stop_periodic_timer:
         guest_timer_periodic(v, 0);
         return 0;
+    case VCPUOP_set_singleshot_timer:
+        return refuse(-EINVAL, "vcpu %u: a single-shot timer is set by the vcpu itself\n", v->id);
     case VCPUOP_stop_singleshot_timer:
         if (v != current)
             return refuse(-EINVAL, "vcpu %u: a single-shot timer is stopped by the vcpu itself\n", v->id);
@@ -223,6 +214,20 @@ long hypercall_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg, uint64_t a4, uin
     case VCPUOP_send_nmi:
         return op_send_nmi(v);
     default:
-        return refuse(-ENOSYS, "vcpu_op: there is no operation %u\n", (uint32_t)cmd);
+        return refuse(-ENOSYS, "vcpu_op: there is no operation %u\n", cmd);
     }
+}
+
+long hypercall_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg, uint64_t a4, uint64_t a5)
+{
+    struct vcpu *v = current;
+
+    if (likely((uint32_t)cmd == VCPUOP_set_singleshot_timer && (uint32_t)id == v->id))
+        return op_set_singleshot(v, (void *)arg);
+    v = domain_vcpu(v->domain, (uint32_t)id);
+    if (!v)
+        return -ENOENT; /* guests find out the number of vcpus this way: no log line */
+    if ((uint32_t)cmd == VCPUOP_is_up)
+        return !v->down;
+    return other_op((uint32_t)cmd, v, (void *)arg);
 }

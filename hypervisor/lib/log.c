@@ -112,9 +112,12 @@ void log_console_ready(void)
     uint64_t position = 0;
     unsigned number = 0;
     unsigned long flags = log_lock();
+    bool again = console_ready;
 
     console_ready = true;
     log_unlock(flags);
+    if (again)
+        return;
     /* Whole lines, as append_locked got them; the oldest may have lost its beginning. */
     for (;;) {
         size_t n, end;

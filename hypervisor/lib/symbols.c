@@ -3,7 +3,9 @@
 #include "lib/types.h"
 
 /* Sorted by address: offset from __text_start, and of the name in symbol_names */
-struct symbol { uint32_t offset, name; };
+struct symbol {
+    uint32_t offset, name;
+};
 extern const uint32_t symbol_table_count;
 extern const struct symbol symbol_table[];
 extern const char symbol_names[];

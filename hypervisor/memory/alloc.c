@@ -6,9 +6,10 @@
  * find memory for devices with 32-bit addresses. A zone has a list of free blocks for each order, threaded through the
  * struct frames of the blocks' first frames (next, prev; 0 ends a list: frame 0 is never in the allocator).
  *
- * A free frame has DOMID_FREE and no references in its control word. Its type word is made of the bits below. FREE_HEAD is
- * set and cleared only under the zone's lock, and never set in a frame that is in use. So one look at a buddy's type word
- * tells whether it is the first of a free block of this zone and order, and if it is, the lock that is held protects it.
+ * A free frame has DOMID_FREE and no references in its control word. Its type word is made of the bits below.
+ * FREE_HEAD is set and cleared only under the zone's lock, and never set in a frame that is in use. So one look at a
+ * buddy's type word tells whether it is the first of a free block of this zone and order, and if so, the lock that is
+ * held protects it.
  */
 #include "lib/string.h"
 #include "cpu/percpu.h"
@@ -50,7 +51,10 @@ static unsigned zone_of(mfn_t m)
     return min(node, MAX_NODES - 1U) * 2 + (m.n < LOW_FRAMES);
 }
 
-static uint64_t control_word(domid_t owner, unsigned refs, uint64_t flags) { return (uint64_t)owner << 32 | refs | flags; }
+static uint64_t control_word(domid_t owner, unsigned refs, uint64_t flags)
+{
+    return (uint64_t)owner << 32 | refs | flags;
+}
 
 /* ----- free lists; the zone's lock is held ----- */
 
@@ -166,7 +170,7 @@ static uint64_t take_from_zone(struct zone *z, unsigned order, uint64_t limit)
     return m;
 }
 
-/* A block that is in no list any more but still marked free; 0 if there is none. The wanted node first, then the others. */
+/* A block that is in no list any more but still marked free; 0: there is none. The wanted node first, then others. */
 static uint64_t take_block(unsigned order, unsigned node, uint64_t limit)
 {
     if (order > MAX_ORDER)
@@ -373,7 +377,7 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner)
 
 /* ----- boot and reports ----- */
 
-/* Marks Croft's frames from the front of a row of valid frames as free; returns how many until the first that is not. */
+/* Marks Croft's frames from the front of a row of valid frames as free; returns how many there are. */
 static uint64_t mark_free(struct frame *f, uint64_t count)
 {
     const struct frame *start = f, *end = f + count;

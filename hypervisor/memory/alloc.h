@@ -14,7 +14,7 @@
 
 struct domain;
 
-/* Boot: gives frames of one node to the allocator. Frames that are not Croft's RAM (no frame table, DOMID_IO) are left out. */
+/* Boot: gives frames of one node to the allocator. What is not Croft's RAM (no frame table, DOMID_IO) is left out. */
 void alloc_add_range(mfn_t start, uint64_t count, unsigned node);
 mfn_t alloc_frames(unsigned order, unsigned node); /* zeroed, owner DOMID_CROFT, one reference; INVALID_MFN if none */
 void free_frames(mfn_t start, unsigned order);     /* what alloc_frames gave; not for domains' frames */
@@ -28,7 +28,7 @@ mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node,
 /* The same for domain 0's memory at boot: frames not used since Croft started are NOT zeroed (they hold nothing of
  * another domain, and zeroing gigabytes takes longer than all the rest of the boot). */
 mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned node);
-/* The last reference to a domain's frame has gone (memory/frame.c): off the owner's page list, back to the allocator. */
+/* The last reference to a domain's frame has gone (memory/frame.c): off the owner's list, back to the allocator. */
 void alloc_free_domain_frame(mfn_t m, struct domain *owner);
 /* 'count' frames in a row, as alloc_frames; given back by free_frame_run. */
 mfn_t alloc_frame_run(uint64_t count, unsigned node);

@@ -5,7 +5,7 @@
  *   ram      what the firmware calls RAM, below mem=: has struct frames;
  *   direct   what the direct map shows: ram, ACPI's tables, the modules;
  *   unused   ram that nobody uses yet: without the first MiB, the image and the modules.
- * It takes what it needs from the top of 'unused': page tables first, from below 4 GiB as only that can be reached then;
+ * It takes what it needs from the top of 'unused': page tables first, from below 4 GiB as only that can be reached;
  * once the direct map stands, the frame table and the machine-to-physical table from the very top, because low memory
  * is worth more to devices. What is left of 'unused' is what memory_init_late hands to the page allocator.
  */
@@ -129,7 +129,8 @@ static maddr_t early_alloc(uint64_t size, uint64_t align)
         early_bytes += size;
         return MADDR(at);
     }
-    boot_fail("not enough memory: no room for Croft's tables in %lu MiB of RAM\n", set_bytes(&ram) / MIB);
+    boot_fail("not enough memory: no room for Croft's tables in %lu MiB of RAM%s\n", set_bytes(&ram) / MIB,
+              options.mem ? ": give a larger mem=" : "");
 }
 
 maddr_t memory_table_page(void)
@@ -241,8 +242,8 @@ static void __init map_direct(void)
 /* ----- the frame table and the machine-to-physical table ----- */
 
 /*
- * Both exist only where there is RAM. A section is what one 4 KiB page of the frame table describes: 128 frames. A bit for
- * each tells whether it is there; four sections share a page of the machine-to-physical table.
+ * Both exist only where there is RAM. A section is what one 4 KiB page of the frame table describes: 128 frames. A bit
+ * for each tells whether it is there; four sections share a page of the machine-to-physical table.
  */
 #define SECTION_FRAMES (PAGE_SIZE / sizeof(struct frame))
 #define SECTION_BYTES (SECTION_FRAMES * PAGE_SIZE)
@@ -280,8 +281,8 @@ static bool page_wanted(uint64_t i, uint64_t bytes_described)
 typedef void fill_page_fn(void *page, uint64_t index);
 
 /*
- * Makes a sparse table: pages where there is RAM, large ones where 512 in a row are wanted. 'also', if not 0, is a second
- * address for all of it, for guests. Returns its size in bytes.
+ * Makes a sparse table: pages where there is RAM, large ones where 512 in a row are wanted. 'also', if not 0, is a
+ * second address for all of it, for guests. Returns its size in bytes.
  */
 static uint64_t __init make_table(unsigned long va, unsigned long also, uint64_t bytes_described, fill_page_fn *fill)
 {
@@ -310,7 +311,7 @@ static uint64_t __init make_table(unsigned long va, unsigned long also, uint64_t
     return size;
 }
 
-/* RAM is Croft's at first; holes and the first MiB (firmware's tables, ISA devices) belong to nobody, one reference for ever. */
+/* RAM is Croft's at first; holes and the first MiB (firmware, ISA devices) are nobody's, one reference for ever. */
 static void __init fill_frames(void *page, uint64_t index)
 {
     struct frame *f = page, *end = f + SECTION_FRAMES;
@@ -371,8 +372,8 @@ void __init memory_init_late(void)
     late = true;
     own = early_bytes + (uint64_t)(__image_end - __text_start);
     share = own * 10000 / total;
-    log_info("Memory: Croft itself takes %lu KiB, %lu.%02lu %% of the machine; %lu MiB are free\n", own >> 10, share / 100,
-             share % 100, alloc_free_count() * PAGE_SIZE / MIB);
+    log_info("Memory: Croft itself takes %lu KiB, %lu.%02lu %% of the machine; %lu MiB are free\n", own >> 10,
+             share / 100, share % 100, alloc_free_count() * PAGE_SIZE / MIB);
 }
 
 /* ----- after the last CPU has started ----- */

@@ -3,7 +3,7 @@
  *
  * What a page is used for stands in the type word of its frame, which is free for such use in frames of Croft's:
  *   small objects: HEAP_SMALL, size class, objects in use, and the number of the first free object (chained through the
- *                  free objects themselves); pages of a class that have free objects are in a list through frame->next/prev;
+ *                  free objects themselves); pages with free objects are in their class's list (frame->next, prev);
  *   large ones:    HEAP_LARGE and how many pages.
  * So an object needs no header, and is aligned to its size class. Locks: one per class; pages are allocated and freed
  * outside it.

@@ -1,6 +1,6 @@
 /*
- * Croft's page tables. One walker makes all mappings: the direct map, the tables of memory/boot_memory.c, device registers,
- * the image with its permissions, and the L1 tables of the vcpus' descriptor windows.
+ * Croft's page tables. One walker makes all mappings: the direct map, the tables of memory/boot_memory.c, device
+ * registers, the image with its permissions, and the L1 tables of the vcpus' descriptor windows.
  *
  * The L3 tables of all slots of the hole exist from memory_init_early on, so what guests have copied of host_l4 never
  * changes; all later changes are below.
@@ -217,7 +217,8 @@ static void *map_device(maddr_t start, size_t size, uint64_t flags)
 
 void *ioremap(maddr_t start, size_t size)
 {
-    return map_device(start, size, PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_PCD | PTE_PWT | PTE_GLOBAL | PTE_ACCESSED | PTE_DIRTY);
+    return map_device(start, size,
+                      PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_PCD | PTE_PWT | PTE_GLOBAL | PTE_ACCESSED | PTE_DIRTY);
 }
 
 const void *map_firmware(maddr_t start, size_t size)

@@ -520,7 +520,7 @@ static void fix_sci(void)
     for (unsigned i = 0; i < acpi_info.override_count; i++) {
         struct acpi_override *o = &acpi_info.overrides[i];
 
-        if (o->irq == acpi_info.sci && plain_overrides & 1U << o->irq)
+        if (acpi_info.sci && o->irq == acpi_info.sci && plain_overrides & 1U << o->irq)
             o->level = o->active_low = true;
     }
 }

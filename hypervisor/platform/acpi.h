@@ -16,7 +16,7 @@ struct acpi_info {
     maddr_t lapic_address;
     unsigned ioapic_count; struct acpi_ioapic ioapics[16];
     unsigned override_count; struct acpi_override overrides[32];
-    maddr_t hpet; 
+    maddr_t hpet;
     unsigned mcfg_count; struct acpi_mcfg mcfg[8];
     uint16_t pm_timer_port; bool pm_timer_32bit;
     uint16_t pm1a_control, pm1b_control;

@@ -33,10 +33,10 @@
 #define PIT_CHANNEL2 0x42
 #define PIT_COMMAND 0x43
 #define PIT_CHANNEL2_MODE0 0xb0 /* channel 2, both bytes, mode 0 */
+#define PIT_LATCH_CHANNEL2 0x80
 #define PORT_61 0x61
 #define PORT_61_GATE 0x01
 #define PORT_61_SPEAKER 0x02
-#define PORT_61_OUT 0x20
 #define PORT_DELAY 0x80         /* an access takes about a microsecond */
 
 static volatile uint8_t *hpet;
@@ -74,6 +74,27 @@ static bool pm_timer_open(struct reference *r)
     if (!acpi_info.pm_timer_port)
         return false;
     *r = (struct reference){"ACPI PM timer", pm_timer_read, 0xffffff, (PM_TIMER_HZ << RATE_SHIFT) / 1000};
+    return true;
+}
+
+/* Counts down from the last value written, through zero and on; the latch command holds a value for the two reads. */
+static uint64_t pit_read(void)
+{
+    uint64_t count;
+
+    outb(PIT_COMMAND, PIT_LATCH_CHANNEL2);
+    count = inb(PIT_CHANNEL2);
+    count |= (uint64_t)inb(PIT_CHANNEL2) << 8;
+    return 0xffff - count;
+}
+
+static bool pit_open(struct reference *r)
+{
+    outb(PORT_61, (uint8_t)((inb(PORT_61) & ~PORT_61_SPEAKER) | PORT_61_GATE));
+    outb(PIT_COMMAND, PIT_CHANNEL2_MODE0);
+    outb(PIT_CHANNEL2, 0xff);
+    outb(PIT_CHANNEL2, 0xff); /* starts it */
+    *r = (struct reference){"PIT", pit_read, 0xffff, (PIT_HZ << RATE_SHIFT) / 1000};
     return true;
 }
 
@@ -120,27 +141,6 @@ static uint64_t measure_by(const struct reference *r)
     return ticks ? (end.tsc - start.tsc) * r->ticks_per_ms / (ticks << RATE_SHIFT) : 0;
 }
 
-static uint64_t measure_by_pit(void)
-{
-    uint32_t count = PIT_HZ * MEASURE_MS / 1000;
-    uint8_t old = inb(PORT_61);
-    uint64_t start, end;
-    unsigned tries = 0;
-
-    outb(PORT_61, (uint8_t)((old & ~PORT_61_SPEAKER) | PORT_61_GATE));
-    outb(PIT_COMMAND, PIT_CHANNEL2_MODE0);
-    outb(PIT_CHANNEL2, (uint8_t)count);
-    outb(PIT_CHANNEL2, (uint8_t)(count >> 8)); /* starts it */
-    start = rdtsc();
-    while (!(inb(PORT_61) & PORT_61_OUT) && tries < 10000000)
-        tries++;
-    end = rdtsc();
-    outb(PORT_61, old);
-    if (tries < 10 || tries == 10000000)
-        return 0; /* the output was high at once, or never */
-    return (end - start) * PIT_HZ / (count * 1000UL);
-}
-
 /* The processor's own word (SDM, CPUID leaves 0x15 and 0x16). */
 static uint64_t khz_by_cpuid(void)
 {
@@ -161,7 +161,7 @@ static uint64_t khz_by_cpuid(void)
 
 uint64_t timers_measure_tsc_khz(void)
 {
-    static bool (*const open[])(struct reference *) = {hpet_open, pm_timer_open};
+    static bool (*const open[])(struct reference *) = {hpet_open, pm_timer_open, pit_open};
     unsigned long flags = irq_save();
     struct reference r;
     uint64_t khz = 0;
@@ -175,8 +175,6 @@ uint64_t timers_measure_tsc_khz(void)
         else
             log_warning("%s does not count; not used\n", r.name);
     }
-    if (!khz && (khz = measure_by_pit()) != 0)
-        platform_name = "PIT";
     if (!khz && (khz = khz_by_cpuid()) != 0)
         platform_name = "CPUID";
     irq_restore(flags);

@@ -351,7 +351,8 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs)
     case OP_CLI: case OP_STI:
         if (!pv_iopl_allows(v))
             return false;
-        v->info->evtchn_upcall_mask = insn.op == OP_CLI;
+        /* Accepted, without effect: the POPF that would undo a CLI does not trap, and events would stay masked for ever.
+         * Kernels mask events by vcpu_info; code that does not know better finds them as they were. */
         break;
     default:
         if (!v->pv.kernel_mode || !long_mode || !emulate_kernel_insn(v, regs, &insn))

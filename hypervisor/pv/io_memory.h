@@ -4,7 +4,10 @@
 
 #include "lib/types.h"
 
-/* False for the interrupt controllers and timers that Croft drives itself, and beyond the processor's physical addresses. */
-bool io_frame_allowed(mfn_t m);
+enum io_access { IO_NONE, IO_READ_ONLY, IO_FULL };
+
+/* None for the interrupt controllers that Croft drives itself, and beyond the processor's physical addresses; the HPET may be
+ * looked at (firmware's AML does), but not written. A writable mapping of such a frame becomes a read-only one. */
+enum io_access io_frame_access(mfn_t m);
 
 #endif

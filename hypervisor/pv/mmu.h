@@ -6,7 +6,7 @@
 #include "memory/map.h"
 
 /* Makes 'root' (owned by v's domain, filled in) the kernel root of a vcpu that does not run: validates the whole tree
- * (not preemptible: builder only) and takes a typed reference. Errors as mmuext_op. */
+ * (not preemptible: builder only), pins it and takes a typed reference. Errors as mmuext_op. */
 int mmu_set_initial_root(struct vcpu *v, mfn_t root);
 /* Gives back everything a vcpu holds: roots, GDT, LDT, held list. */
 void mmu_release_vcpu(struct vcpu *v);

@@ -66,7 +66,11 @@ static int leaf_get(struct mmu_context *c, uint64_t *e)
     mfn_t m = pte_mfn(*e);
 
     if (mfn_is_io(m)) {
-        if (unlikely(!c->l.d->pv.io_memory || !io_frame_allowed(m)))
+        enum io_access access = c->l.d->pv.io_memory ? io_frame_access(m) : IO_NONE;
+
+        if (access == IO_READ_ONLY)
+            *e &= ~PTE_WRITE;
+        if (unlikely(access == IO_NONE))
             return refuse(-EINVAL, "mapping of frame 0x%lx, which is not RAM, refused\n", m.n);
     } else if (*e & PTE_WRITE) {
         if (unlikely(!frame_get_writable(m, c->frames)))

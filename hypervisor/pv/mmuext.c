@@ -277,7 +277,10 @@ int mmu_set_initial_root(struct vcpu *v, mfn_t root)
     int rc;
 
     c.l = domain_mm_lock(v->domain);
-    rc = table_get(&c, root, FRAME_L4);
+    /* The ABI hands the first tables over pinned: the guest unpins them when it has its own. */
+    rc = (int)pin(&c, root, FRAME_L4);
+    if (!rc)
+        rc = table_get(&c, root, FRAME_L4);
     domain_mm_unlock(c.l);
     if (rc)
         return rc;

@@ -19,6 +19,7 @@ struct run_queue {
     struct vcpu *on_cpu;   /* who runs on the CPU, or is being switched to; never in the queue */
     struct vcpu *idle;
     struct timer slice;    /* fires when it is ahead of the first in the queue by the allowance */
+    bool called;           /* while it was idle, to pull something */
     uint64_t switches, pulls, preemptions;
 } __aligned(64);
 
@@ -93,18 +94,31 @@ static void call_idle_cpu(const struct vcpu *v)
 
     smp_mb(); /* the queue is seen before idle_cpus is looked at */
     cpu = claim_idle_cpu(v);
-    if (cpu < NR_CPUS)
+    if (cpu < NR_CPUS) {
+        WRITE_ONCE(run_queues[cpu].called, true);
         softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
+    }
+}
+
+/* The same for all that wait in a locked queue, after one of them was given the CPU. */
+static void call_idle_cpus(struct run_queue *rq)
+{
+    struct sched_vcpu *s;
+
+    if (cpumask_empty(&idle_cpus))
+        return;
+    list_for_each(s, &rq->bvt.list, queue)
+        if (!s->running) /* else sched_switch_done calls */
+            call_idle_cpu(vcpu_of(s));
 }
 
 /* Where a vcpu that wakes shall run. Its queue is locked. */
 static unsigned choose_cpu(const struct vcpu *v)
 {
-    const struct run_queue *rq = &run_queues[v->processor];
     bool allowed = cpumask_test(v->processor, &v->sched.hard_affinity);
     unsigned cpu;
 
-    if (allowed && rq->on_cpu == rq->idle && !rq->bvt.count)
+    if (allowed && test_bit(v->processor, idle_cpus.bits) && test_and_clear_bit(v->processor, idle_cpus.bits))
         return v->processor;
     cpu = claim_idle_cpu(v);
     if (cpu < NR_CPUS || allowed)
@@ -361,6 +375,15 @@ static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
     return NULL;
 }
 
+/* This CPU was called to pull something, but may have found other work first: the other idle CPUs shall look as well. */
+static void pass_call_on(void)
+{
+    unsigned cpu;
+
+    for_each_cpu(cpu, &idle_cpus)
+        softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
+}
+
 /* The first in the queue that may run here: one that may not waits for a CPU that it may use. */
 static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
 {
@@ -438,6 +461,13 @@ void schedule(void)
         set_runstate(next, RUNSTATE_running, t);
     }
     set_slice(rq, next, t);
+    if (rq->bvt.count)
+        call_idle_cpus(rq);
+    if (unlikely(rq->called)) {
+        rq->called = false;
+        if (next != rq->idle)
+            pass_call_on();
+    }
     spin_unlock(&rq->lock);
 
     /* From here 'running' is seen before next's pending events are looked at (vcpu_kick does it the other way round). */
@@ -500,6 +530,8 @@ int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
             bvt_dequeue(&rq->bvt, &v->sched);
             wake = true;
         }
+    } else if (queued(v)) {
+        call_idle_cpu(v); /* one that it may use only now */
     }
     spin_unlock_irqrestore(&rq->lock, flags);
     if (wake)

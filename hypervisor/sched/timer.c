@@ -68,11 +68,20 @@ static struct timer *heap_combine(struct timer *list)
     return root;
 }
 
-static void heap_insert(struct timer_queue *q, struct timer *t)
+static inline void heap_insert(struct timer_queue *q, struct timer *t)
 {
-    t->child = t->next = t->prev = NULL;
-    q->root = q->root ? heap_meld(q->root, t) : t;
-    q->root->next = q->root->prev = NULL;
+    struct timer *root = q->root;
+
+    t->next = t->prev = t->child = NULL;
+    if (!root) {
+        q->root = t;
+    } else if (t->expires < root->expires) {
+        t->child = root;
+        root->prev = t;
+        q->root = t;
+    } else {
+        heap_meld(root, t);
+    }
 }
 
 static void heap_remove(struct timer_queue *q, struct timer *t)
@@ -118,15 +127,17 @@ static void hardware_arm(struct timer_queue *q)
     }
 }
 
-/* The root may have come forward. */
-static void root_changed(struct timer_queue *q, uint32_t cpu)
+/* A timer was inserted: does it come before the hardware's next interrupt? */
+static inline void inserted(struct timer_queue *q, const struct timer *t)
 {
-    if (q->root->expires >= q->hardware)
+    if (t->expires >= q->hardware)
         return;
-    if (cpu == cpu_id())
-        hardware_arm(q);
-    else
-        softirq_raise_on(cpu, SOFTIRQ_TIMER);
+    if (likely(t->cpu == cpu_id())) {
+        q->hardware = t->expires;
+        apic_timer_arm(time_tsc_of(t->expires));
+    } else {
+        softirq_raise_on(t->cpu, SOFTIRQ_TIMER);
+    }
 }
 
 void timer_init(struct timer *t, void (*handler)(void *), void *arg, unsigned cpu)
@@ -144,7 +155,7 @@ void timer_set(struct timer *t, ns_t expires)
     t->expires = expires;
     t->armed = true;
     heap_insert(q, t);
-    root_changed(q, t->cpu);
+    inserted(q, t);
     spin_unlock_irqrestore(&q->lock, flags);
 }
 
@@ -193,7 +204,7 @@ void timer_migrate(struct timer *t, unsigned cpu)
         WRITE_ONCE(t->cpu, cpu);
         if (t->armed) {
             heap_insert(to, t);
-            root_changed(to, cpu);
+            inserted(to, t);
         }
         spin_unlock(&to->lock);
     }

@@ -36,11 +36,11 @@ def file(path, data):
     return str(path)
 
 
-def small(machine, hv_args="", **settings):
+def small(machine, croft_args="", **settings):
     """A machine without disk and network, whose domain 0 would power off as soon as it runs."""
     settings = {"cpus": 1, "memory": 512, "disk": "none", "net": "none", "initrd": TINY, "limit": 150, **settings}
     settings.setdefault("kernel_args", "quiet croft.test=monotonic croft.test_args=1")
-    return machine(hv_args=f"noreboot {hv_args}".strip(), **settings)
+    return machine(croft_args=f"noreboot {croft_args}".strip(), **settings)
 
 
 def stops(m, message):

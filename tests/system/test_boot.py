@@ -32,7 +32,7 @@ def test_pairwise_is_complete():
 def test_boot(machine, kind, boot, cpus, memory):
     # Small machines give all that Croft leaves to domain 0; the large one keeps free memory.
     dom0_mem = "dom0_mem=6G" if memory == 16 else ""
-    m = machine(machine=kind, boot=boot, cpus=cpus, memory=memory * 1024, hv_args=dom0_mem)
+    m = machine(machine=kind, boot=boot, cpus=cpus, memory=memory * 1024, croft_args=dom0_mem)
     m.login()
     assert m.run("systemctl is-system-running --wait", timeout=200, check=False) == "running"
     assert m.run("systemctl is-active multi-user.target") == "active"

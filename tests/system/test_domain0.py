@@ -23,7 +23,7 @@ def fetch(m):
 
 @pytest.fixture(scope="module")
 def debian():
-    with Machine("domain0", limit=1200, hv_args="dom0_mem=1G") as m:
+    with Machine("domain0", limit=1200, croft_args="dom0_mem=1G") as m:
         m.login()
         yield m
 
@@ -83,7 +83,7 @@ def test_logs_and_power_off(debian):
 @pytest.mark.parametrize("kind, disk, driver", [("q35", "ahci", "ahci"), ("pc", "ide", "ata_piix")])
 @pytest.mark.xdist_group("controllers")
 def test_disk_controller_and_e1000(machine, kind, disk, driver):
-    m = machine(machine=kind, disk=disk, net="e1000", hv_args="dom0_mem=1G")
+    m = machine(machine=kind, disk=disk, net="e1000", croft_args="dom0_mem=1G")
     m.login()
     assert m.run("findmnt -n -o SOURCE /") == "/dev/sda"
     m.run(f"test -d /sys/module/{driver}; test -d /sys/module/e1000")

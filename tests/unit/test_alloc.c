@@ -331,7 +331,7 @@ static void test_runs_give_back_their_tail(void **state)
     free_pages(NULL, 0);
 }
 
-/* Blocks that are all free again join to the largest possible: all of it can be had in pieces of 2 MiB at their places. */
+/* Blocks that are all free again join to the largest possible: it can be had in pieces of 2 MiB at their places. */
 static void test_buddies_join(void **state)
 {
     unsigned largest = 0, expected = 0;
@@ -388,7 +388,8 @@ static void test_random_operations(void **state)
             break;
         case 2:
         case 3:
-            m = what == 2 ? alloc_domain_frames(dom, order, node) : alloc_domain_frames_below(dom, order, node, 21 + pick % 14);
+            m = what == 2 ? alloc_domain_frames(dom, order, node)
+                          : alloc_domain_frames_below(dom, order, node, 21 + pick % 14);
             if (mfn_eq(m, INVALID_MFN))
                 assert_int_equal(alloc_free_count(), free_before);
             else

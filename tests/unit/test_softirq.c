@@ -1,5 +1,6 @@
 /* sources: hypervisor/cpu/softirq.c */
-/* Softirqs: each raised one runs, in order, also if raised by another handler; one that does not come back loses nothing. */
+/* Softirqs: each raised one runs, in order, also if raised by another handler; one that does not come back loses
+ * nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* sources: */
-/* The flush clock against a model: a flush that is left out must be one that was not needed. CR3 and IPIs are counted. */
+/* The flush clock against a model: a flush that is left out must be one that was not needed. CR3 and IPIs are
+ * counted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +47,7 @@ void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
 
     calls++;
     called = *mask;
-    for_each_cpu(self, mask)
+    for_each_cpu (self, mask)
         fn(arg);
     self = caller;
 }
@@ -139,7 +140,8 @@ static void since_leaves_out_what_flushed_later(void **state)
     assert_int_equal(cr3_writes, 5);
 }
 
-/* Random flushes; now and then a translation goes away, all CPUs of a set may hold it, it is stamped, and later must be gone. */
+/* Random flushes; now and then a translation goes away, all CPUs of a set may hold it, it is stamped, and later must
+ * be gone. */
 static void random_sequences_leave_nothing_stale(void **state)
 {
     srandom(1);
@@ -149,7 +151,7 @@ static void random_sequences_leave_nothing_stale(void **state)
         uint64_t stamp;
         unsigned cpu;
 
-        for_each_cpu(cpu, &holders)
+        for_each_cpu (cpu, &holders)
             stale[cpu] = true;
         stamp = tlb_clock;
         for (unsigned i = random() % 4; i; i--) {
@@ -161,7 +163,7 @@ static void random_sequences_leave_nothing_stale(void **state)
         }
         self = random() % CPUS;
         tlb_flush_since(&holders, stamp);
-        for_each_cpu(cpu, &holders)
+        for_each_cpu (cpu, &holders)
             assert_false(stale[cpu]);
         memset(stale, 0, sizeof(stale));
     }

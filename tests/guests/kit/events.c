@@ -4,9 +4,11 @@
 event_handler_t *event_handlers[64];
 volatile unsigned event_counts[64];
 
+struct vcpu_info *vcpu_infos[KIT_MAX_VCPUS];
+
 struct vcpu_info *vcpu_info_of(unsigned vcpu)
 {
-    return &shared_info->vcpu_info[vcpu];
+    return vcpu_infos[vcpu] != NULL ? vcpu_infos[vcpu] : &shared_info->vcpu_info[vcpu];
 }
 
 void kit_event(void);

@@ -70,13 +70,14 @@ void panic(const char *format, ...)
     poweroff();
 }
 
-static void note_failure(const char *what)
+static void report(bool ok, const char *format, va_list list)
 {
-    unsigned n = 0;
+    char text[200];
 
-    if (failures++ == 0)
-        for (; what[n] != '\0' && n < sizeof(first_failure) - 1; n++)
-            first_failure[n] = what[n];
+    vsnprintf(text, sizeof(text), format, list);
+    printf("%s %s\n", ok ? "ok" : "FAIL", text);
+    if (!ok && failures++ == 0)
+        memcpy(first_failure, text, sizeof(first_failure));
 }
 
 bool check(bool ok, const char *format, ...)
@@ -84,13 +85,9 @@ bool check(bool ok, const char *format, ...)
     va_list list;
 
     checks++;
-    printf("%s ", ok ? "ok" : "FAIL");
     va_start(list, format);
-    vprintf(format, list);
+    report(ok, format, list);
     va_end(list);
-    printf("\n");
-    if (!ok)
-        note_failure(format);
     return ok;
 }
 
@@ -99,51 +96,25 @@ bool check_quiet(bool ok, const char *format, ...)
     va_list list;
 
     checks++;
-    if (!ok) {
-        printf("FAIL ");
-        va_start(list, format);
-        vprintf(format, list);
-        va_end(list);
-        printf("\n");
-        note_failure(format);
-    }
+    va_start(list, format);
+    if (!ok)
+        report(ok, format, list);
+    va_end(list);
     return ok;
-}
-
-static void put_result(const char *what, long got)
-{
-    if (got > 0xffff || got < -0xffff)
-        printf("%s = 0x%lx", what, (unsigned long)got);
-    else
-        printf("%s = %ld", what, got);
 }
 
 bool check_equal_at(const char *what, long got, long want)
 {
-    checks++;
-    printf("%s ", got == want ? "ok" : "FAIL");
-    put_result(what, got);
-    if (got != want) {
-        put_result(", wanted", want);
-        note_failure(what);
-    }
-    printf("\n");
-    return got == want;
+    if (got == want)
+        return check(true, "%s = %ld", what, got);
+    return check(false, "%s = %ld (0x%lx), wanted %ld (0x%lx)", what, got, (unsigned long)got, want, (unsigned long)want);
 }
 
 bool check_negative_at(const char *what, long got)
 {
-    bool ok = got < 0 && got >= -4095;
-
-    checks++;
-    printf("%s ", ok ? "ok" : "FAIL");
-    put_result(what, got);
-    if (!ok) {
-        printf(", wanted an error");
-        note_failure(what);
-    }
-    printf("\n");
-    return ok;
+    if (got < 0 && got >= -4095)
+        return check(true, "%s = %ld", what, got);
+    return check(false, "%s = %ld (0x%lx), wanted an error", what, got, (unsigned long)got);
 }
 
 unsigned kit_checks(void)
@@ -224,16 +195,14 @@ void kit_trap(struct regs *r)
     catches[v].resume_sp = 0;
 }
 
-static void callback_set(unsigned type, unsigned flags, void *address)
+long callback_set(unsigned type, unsigned flags, void *address)
 {
     struct callback_register c = { .type = (uint16_t)type, .flags = (uint16_t)flags, .address = (unsigned long)address };
-    long rc = callback_op(CALLBACKOP_register, &c);
 
-    if (rc != 0)
-        panic("callback type %u: %ld", type, rc);
+    return callback_op(CALLBACKOP_register, &c);
 }
 
-static void traps_setup(void)
+void traps_setup(void)
 {
     struct trap_info t[40];
     unsigned n = 0;
@@ -255,10 +224,11 @@ static void traps_setup(void)
     rc = set_trap_table(t);
     if (rc != 0)
         panic("set_trap_table: %ld", rc);
-    callback_set(CALLBACKTYPE_event, 0, kit_event_entry);
-    callback_set(CALLBACKTYPE_failsafe, CALLBACKF_mask_events, kit_failsafe_entry);
-    callback_set(CALLBACKTYPE_syscall, CALLBACKF_mask_events, kit_syscall_entry);
-    callback_set(CALLBACKTYPE_nmi, 0, kit_nmi_entry);
+    if (callback_set(CALLBACKTYPE_event, 0, kit_event_entry) != 0 ||
+        callback_set(CALLBACKTYPE_failsafe, CALLBACKF_mask_events, kit_failsafe_entry) != 0 ||
+        callback_set(CALLBACKTYPE_syscall, CALLBACKF_mask_events, kit_syscall_entry) != 0 ||
+        callback_set(CALLBACKTYPE_nmi, 0, kit_nmi_entry) != 0)
+        panic("a callback was refused");
     stack_switch(FLAT_KERNEL_SS, stack_for_user_entries(0));
 }
 

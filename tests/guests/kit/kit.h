@@ -74,6 +74,7 @@ extern unsigned long *p2m;
 /* Output and checks */
 void printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void vprintf(const char *format, __builtin_va_list list);
+void vsnprintf(char *to, size_t size, const char *format, __builtin_va_list list); /* cuts what does not fit */
 void panic(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void poweroff(void) __attribute__((noreturn));
 void verdict(void) __attribute__((noreturn));
@@ -111,6 +112,7 @@ bool trapped(void (*f)(void *), void *argument, struct regs *r);
 struct regs trap_of(void (*f)(void *), void *argument);
 unsigned vcpu_id(void);
 unsigned long stack_for_user_entries(unsigned vcpu);
+void traps_setup(void); /* (again) the kit's handlers and callbacks, for vcpu 0 */
 void set_trap(unsigned vector, unsigned flags, void *address); /* flags: DPL | 4 to mask events */
 /* Fills a vcpu_guest_context with the kit's settings, to start f on vcpu: cr3 and all. */
 void vcpu_context_fill(struct vcpu_guest_context *c, unsigned vcpu, void (*f)(void));
@@ -122,6 +124,8 @@ extern volatile unsigned event_counts[64];
 void event_mask(unsigned port);
 void event_unmask(unsigned port); /* delivers at once what is pending */
 struct vcpu_info *vcpu_info_of(unsigned vcpu);
+extern struct vcpu_info *vcpu_infos[KIT_MAX_VCPUS]; /* null: in the shared info page */
+long callback_set(unsigned type, unsigned flags, void *address);
 static inline void events_disable(void)
 {
     *(volatile uint8_t *)&vcpu_info_of(vcpu_id())->evtchn_upcall_mask = 1;

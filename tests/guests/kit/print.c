@@ -4,11 +4,22 @@
 
 static char line[KIT_MAX_VCPUS][256];
 static unsigned used[KIT_MAX_VCPUS];
+static struct {
+    char *to;
+    size_t room;
+} captures[KIT_MAX_VCPUS];
 
 static void put(char c)
 {
     unsigned v = vcpu_id();
 
+    if (captures[v].to != NULL) {
+        if (captures[v].room > 1) {
+            *captures[v].to++ = c;
+            captures[v].room--;
+        }
+        return;
+    }
     line[v][used[v]++] = c;
     if (c == '\n' || used[v] == sizeof(line[v])) {
         console_io(CONSOLEIO_write, used[v], line[v]);
@@ -91,6 +102,17 @@ void printf(const char *format, ...)
     va_start(list, format);
     vprintf(format, list);
     va_end(list);
+}
+
+void vsnprintf(char *to, size_t size, const char *format, va_list list)
+{
+    unsigned v = vcpu_id();
+
+    captures[v].to = to;
+    captures[v].room = size;
+    vprintf(format, list);
+    *captures[v].to = '\0';
+    captures[v].to = NULL;
 }
 
 void *memset(void *p, int c, size_t n)

@@ -1,0 +1,362 @@
+/* sources: hypervisor/sched/bvt.c */
+/* The arithmetic of Borrowed Virtual Time, and a little machine of one CPU that schedules by it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "sched/bvt.h"
+
+#define ALLOWANCE MILLISECS(2)
+
+/* ---- A CPU ---- */
+
+enum { MAX = 16 };
+static struct cpu {
+    struct bvt_queue q;
+    struct sched_vcpu s[MAX];
+    ns_t ran[MAX], now;
+    int running; /* -1: idle */
+    unsigned switches;
+} m;
+
+static int setup(void **state)
+{
+    memset(&m, 0, sizeof(m));
+    bvt_queue_init(&m.q);
+    m.running = -1;
+    for (unsigned i = 0; i < MAX; i++)
+        bvt_init(&m.s[i]);
+    return 0;
+}
+
+static void check_queue(void)
+{
+    struct sched_vcpu *s, *before = NULL;
+    unsigned n = 0;
+
+    list_for_each(s, &m.q.list, queue) {
+        assert_true(!before || s->evt - before->evt >= 0);
+        assert_true(s->evt == s->avt - (s->warped ? s->warp : 0));
+        assert_true(s->avt_remainder < s->weight);
+        before = s;
+        n++;
+    }
+    assert_int_equal(n, m.q.count);
+}
+
+static void wake(int i)
+{
+    if (m.running >= 0)
+        bvt_update_svt(&m.q, &m.s[m.running]);
+    bvt_wake(&m.q, &m.s[i], m.now);
+    bvt_enqueue(&m.q, &m.s[i]);
+}
+
+/* The running one runs for so long. */
+static void run(ns_t t)
+{
+    m.now += t;
+    if (m.running < 0)
+        return;
+    m.ran[m.running] += t;
+    bvt_charge(&m.s[m.running], t, m.now);
+    bvt_update_svt(&m.q, &m.s[m.running]);
+}
+
+static void pick(bool keep)
+{
+    struct sched_vcpu *first = bvt_first(&m.q), *r = m.running >= 0 ? &m.s[m.running] : NULL;
+
+    if (r && keep && (!first || !bvt_should_preempt(r, r->evt, first, ALLOWANCE)))
+        return;
+    if (first)
+        bvt_dequeue(&m.q, first);
+    if (r && keep)
+        bvt_enqueue(&m.q, r);
+    m.running = first ? (int)(first - m.s) : -1;
+    m.switches++;
+    check_queue();
+}
+
+static ns_t slice(void)
+{
+    struct sched_vcpu *first = bvt_first(&m.q), *r = &m.s[m.running];
+
+    return first ? bvt_slice(r, r->evt, first, ALLOWANCE) : MILLISECS(10);
+}
+
+static void run_for(ns_t t)
+{
+    ns_t end = m.now + t;
+
+    while (m.now < end) {
+        run(m.running < 0 ? 1000 : slice());
+        pick(true);
+    }
+}
+
+/* ---- Tests ---- */
+
+static void test_shares(void **state)
+{
+    const uint32_t weights[] = {256, 512, 64, 1024, 300};
+    uint64_t total_weight = 0, total = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(weights); i++) {
+        bvt_set_weight(&m.s[i], weights[i]);
+        total_weight += weights[i];
+        wake(i);
+    }
+    pick(false);
+    run_for(SECONDS(60));
+    for (unsigned i = 0; i < ARRAY_SIZE(weights); i++)
+        total += m.ran[i];
+    assert_int_equal(total, m.now);
+    for (unsigned i = 0; i < ARRAY_SIZE(weights); i++) {
+        double share = (double)m.ran[i] / total * total_weight / weights[i];
+
+        assert_true(share > 0.98 && share < 1.02);
+    }
+    /* The allowance keeps switches rare: one in 2 ms of the running one's time at most, here less. */
+    assert_true(m.switches <= 60 * 1000 / 2 + 1);
+}
+
+/* In any window nobody is further from its share than a few allowances. */
+static void test_short_windows(void **state)
+{
+    for (unsigned i = 0; i < 4; i++)
+        wake(i);
+    run_for(MILLISECS(100));
+    for (unsigned round = 0; round < 100; round++) {
+        memset(m.ran, 0, sizeof(m.ran));
+        run_for(MILLISECS(50));
+        for (unsigned i = 0; i < 4; i++)
+            assert_true(m.ran[i] > MILLISECS(8) && m.ran[i] < MILLISECS(17));
+    }
+}
+
+static void test_exact_charge(void **state)
+{
+    struct sched_vcpu *s = &m.s[0];
+
+    bvt_set_weight(s, 1000);
+    for (unsigned i = 0; i < 1000000; i++)
+        bvt_charge(s, 7, 0);
+    assert_int_equal(s->avt, 7000000UL * 256 / 1000);
+    assert_int_equal(s->avt_remainder, 7000000UL * 256 % 1000);
+}
+
+static void test_no_credit_for_sleep(void **state)
+{
+    wake(0);
+    pick(false);
+    run_for(SECONDS(10)); /* 1 slept all the time */
+    wake(1);
+    m.ran[0] = m.ran[1] = 0;
+    run_for(SECONDS(1));
+    assert_true(m.ran[0] > MILLISECS(490) && m.ran[1] > MILLISECS(490));
+    /* nor does one that sleeps lose what it is behind by */
+    assert_true(m.s[1].avt - m.q.svt >= 0 || m.s[0].avt - m.q.svt >= 0);
+}
+
+/* Sleeping again and again for a moment earns nothing either: at most its fair share. */
+static void test_napper(void **state)
+{
+    wake(0);
+    wake(1);
+    wake(2);
+    pick(false);
+    for (unsigned i = 0; i < 20000; i++) {
+        run(min(slice(), MICROSECS(300)));
+        if (m.running == 1) { /* naps for 50 us whenever it has run */
+            pick(false);
+            run(MICROSECS(50));
+            wake(1);
+        }
+        pick(true);
+    }
+    assert_true(m.ran[1] <= m.now / 3 + MILLISECS(5));
+}
+
+static void test_warp_order(void **state)
+{
+    wake(0);
+    pick(false);
+    run_for(MILLISECS(100));
+    bvt_set_warp(&m.s[1], MILLISECS(50), 0, 0, m.now);
+    wake(1);
+    wake(2);
+    assert_ptr_equal(bvt_first(&m.q), &m.s[1]);
+    assert_true(bvt_should_preempt(&m.s[0], m.s[0].evt, &m.s[1], ALLOWANCE)); /* at once */
+    assert_false(bvt_should_preempt(&m.s[0], m.s[0].evt, &m.s[2], ALLOWANCE));
+    pick(true);
+    assert_int_equal(m.running, 1);
+    /* It borrows, it is not given: after 50 ms more than the others it waits for them. */
+    memset(m.ran, 0, sizeof(m.ran));
+    run_for(MILLISECS(48));
+    assert_int_equal(m.ran[0] + m.ran[2], 0);
+    run_for(SECONDS(10));
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(m.ran[i] > MILLISECS(3250) && m.ran[i] < MILLISECS(3450));
+}
+
+static void test_warp_limits(void **state)
+{
+    struct sched_vcpu *s = &m.s[0];
+
+    wake(1);
+    bvt_set_warp(s, MILLISECS(50), MILLISECS(5), MILLISECS(30), m.now);
+    wake(0);
+    pick(false);
+    assert_int_equal(m.running, 0);
+    assert_true(slice() <= MILLISECS(5));
+    run(slice());
+    assert_false(s->warped);
+    assert_int_equal(s->evt, s->avt);
+    pick(true);
+    assert_int_equal(m.running, 1);
+    /* Sleeps and wakes before the requirement is met: not warped; later: warped, with all of its limit. */
+    bvt_dequeue(&m.q, s);
+    run(MILLISECS(10));
+    wake(0);
+    assert_false(s->warped);
+    bvt_dequeue(&m.q, s);
+    run(MILLISECS(30));
+    wake(0);
+    assert_true(s->warped);
+    assert_int_equal(s->warp_used, 0);
+    bvt_dequeue(&m.q, s);
+    bvt_set_warp(s, 0, 0, 0, m.now);
+    assert_false(s->warped || s->warp_enabled);
+    assert_int_equal(s->evt, s->avt);
+}
+
+static void test_migrate(void **state)
+{
+    struct bvt_queue other;
+
+    bvt_queue_init(&other);
+    other.svt = 5000000000;
+    wake(0);
+    wake(1);
+    pick(false);
+    run_for(MILLISECS(100));
+    bvt_dequeue(&m.q, bvt_first(&m.q));
+    for (unsigned i = 0; i < 2; i++) {
+        int64_t ahead = m.s[i].avt - m.q.svt;
+
+        bvt_migrate(&m.s[i], &m.q, &other);
+        assert_int_equal(m.s[i].avt - other.svt, ahead);
+        assert_int_equal(m.s[i].evt, m.s[i].avt);
+    }
+}
+
+static void test_slice_bounds(void **state)
+{
+    struct sched_vcpu *a = &m.s[0], *b = &m.s[1];
+
+    bvt_set_weight(a, BVT_WEIGHT_MAX);
+    a->evt = 0;
+    b->evt = INT64_MAX / 4;
+    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), BVT_SLICE_MAX);
+    b->evt = -(INT64_MAX / 4);
+    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), BVT_SLICE_MIN);
+    assert_true(bvt_should_preempt(a, a->evt, b, ALLOWANCE));
+    bvt_set_weight(a, 1);
+    b->evt = 0;
+    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), ALLOWANCE);
+    /* The slice is just long enough. */
+    for (unsigned i = 0; i < 10000; i++) {
+        ns_t t;
+
+        bvt_set_weight(a, 1 + rand() % BVT_WEIGHT_MAX);
+        b->evt = rand() % 100000000;
+        t = bvt_slice(a, 0, b, ALLOWANCE);
+        if (t > BVT_SLICE_MIN && t < BVT_SLICE_MAX) {
+            a->evt = 0;
+            assert_true(bvt_should_preempt(a, bvt_evt_after(a, t + a->weight / 256 + 1), b, ALLOWANCE));
+            assert_false(bvt_should_preempt(a, bvt_evt_after(a, t - t / 1000 - 1000), b, ALLOWANCE) && t > ALLOWANCE + 2000);
+        }
+    }
+}
+
+/* Virtual time may wrap. */
+static void test_wrap(void **state)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        m.s[i].avt = m.s[i].evt = INT64_MAX - 1000000;
+        bvt_enqueue(&m.q, &m.s[i]);
+    }
+    m.q.svt = INT64_MAX - 1000000;
+    pick(false);
+    run_for(SECONDS(3));
+    assert_true(m.q.svt < 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(m.ran[i] > MILLISECS(980) && m.ran[i] < MILLISECS(1020));
+}
+
+/* Random wakes, sleeps, weights and warps: the queue stays sorted, virtual time never goes back, nobody starves. */
+static void test_random(void **state)
+{
+    bool awake[MAX] = {0};
+    ns_t waiting_since[MAX] = {0};
+
+    srand(5);
+    for (unsigned step = 0; step < 300000; step++) {
+        int i = rand() % 8;
+        int64_t svt = m.q.svt;
+
+        switch (rand() % 6) {
+        case 0:
+            if (!awake[i]) {
+                awake[i] = true;
+                waiting_since[i] = m.now;
+                wake(i);
+            }
+            break;
+        case 1:
+            if (awake[i]) {
+                awake[i] = false;
+                if (m.running == i)
+                    pick(false);
+                else
+                    bvt_dequeue(&m.q, &m.s[i]);
+            }
+            break;
+        case 2:
+            if (!awake[i]) {
+                bvt_set_weight(&m.s[i], 64 + rand() % 1000);
+                bvt_set_warp(&m.s[i], rand() % 3 ? 0 : MILLISECS(rand() % 20), MILLISECS(1 + rand() % 10), MILLISECS(20), m.now);
+            }
+            break;
+        default:
+            run(m.running < 0 ? 1000 : rand() % 2 ? slice() : (ns_t)(rand() % 1000000));
+            pick(m.running >= 0);
+        }
+        if (m.running < 0 && m.q.count)
+            pick(false);
+        if (m.running >= 0)
+            waiting_since[m.running] = m.now;
+        assert_true(m.q.svt - svt >= 0);
+        check_queue();
+        for (i = 0; i < 8; i++)
+            if (awake[i])
+                assert_true(m.now - waiting_since[i] < SECONDS(2));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup(f, setup)
+        TEST(test_shares), TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
+        TEST(test_napper), TEST(test_warp_order), TEST(test_warp_limits), TEST(test_migrate), TEST(test_slice_bounds),
+        TEST(test_wrap), TEST(test_random),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

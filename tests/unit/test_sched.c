@@ -1,0 +1,514 @@
+/* sources: hypervisor/sched/sched.c hypervisor/sched/bvt.c hypervisor/sched/timer.c hypervisor/sched/guest_timer.c */
+/* The scheduler on four fake CPUs: who runs where, wakes, pulls, affinity, runstates, the vcpus' timers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "boot/options.h"
+#include "cpu/smp.h"
+#include "cpu/softirq.h"
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "platform/apic.h"
+#include "sched/bvt.h"
+#include "sched/guest_timer.h"
+#include "sched/time.h"
+
+enum { CPUS = 4, VCPUS = 12 };
+
+struct options options;
+cpumask_t cpu_online;
+static struct percpu cpus[CPUS];
+static unsigned this;
+static ns_t clock_now, hardware[CPUS];
+static struct domain d, idle_dom;
+static struct vcpu v[VCPUS], idle[CPUS];
+static struct shared_info shared;
+static struct vcpu_info infos[VCPUS];
+static unsigned virqs[VCPUS], wakes[CPUS], switches;
+static bool port_is_pending;
+
+struct percpu *this_cpu(void) { return &cpus[this]; }
+ns_t now(void) { return clock_now; }
+uint64_t time_tsc_of(ns_t t) { return t; }
+void apic_timer_arm(uint64_t tsc) { hardware[this] = tsc; }
+void softirq_register(enum softirq nr, void (*handler)(void)) {}
+void softirq_raise_on(unsigned cpu, enum softirq nr) { cpus[cpu].softirq_pending |= 1U << nr; }
+void smp_send_wake(unsigned cpu) { wakes[cpu]++; }
+void log_print(enum log_level level, const char *fmt, ...) {}
+bool event_port_pending(struct domain *dom, unsigned port) { return port_is_pending; }
+bool vcpu_event_deliverable(const struct vcpu *p) { return p->info->evtchn_upcall_pending && !p->info->evtchn_upcall_mask; }
+void event_send_virq(struct vcpu *p, unsigned virq)
+{
+    assert_int_equal(virq, VIRQ_TIMER);
+    virqs[p->id]++;
+    p->info->evtchn_upcall_pending = 1;
+    vcpu_kick(p);
+}
+
+void context_switch(struct vcpu *prev, struct vcpu *next)
+{
+    assert_ptr_not_equal(prev, next);
+    assert_ptr_equal(prev, current);
+    assert_true(prev->sched.running && next->sched.running);
+    for (unsigned c = 0; c < CPUS; c++) /* nobody is in two places */
+        assert_true(next != cpus[c].current_vcpu);
+    if (!next->is_idle) {
+        assert_int_equal(next->processor, this);
+        assert_true(cpumask_test(this, &next->sched.hard_affinity));
+    }
+    current = next;
+    switches++;
+    sched_switch_done(prev);
+}
+
+/* Softirqs until there are none. */
+static void settle(void)
+{
+    bool any;
+
+    do {
+        any = false;
+        for (unsigned c = 0; c < CPUS; c++) {
+            uint32_t pending = cpus[c].softirq_pending;
+
+            this = c;
+            cpus[c].softirq_pending = 0;
+            if (pending & 1U << SOFTIRQ_TIMER)
+                timers_run();
+            if (pending & 1U << SOFTIRQ_SCHEDULE)
+                schedule();
+            any |= pending != 0;
+        }
+    } while (any);
+    this = 0;
+}
+
+static void pass(ns_t t)
+{
+    ns_t end = clock_now + t;
+
+    settle();
+    for (;;) {
+        ns_t next = end;
+
+        for (unsigned c = 0; c < CPUS; c++)
+            next = min(next, hardware[c]);
+        clock_now = max(clock_now, next);
+        for (unsigned c = 0; c < CPUS; c++) {
+            if (hardware[c] <= clock_now) {
+                this = c;
+                hardware[c] = NS_NEVER;
+                timer_interrupt();
+            }
+        }
+        settle();
+        if (next >= end)
+            break;
+    }
+}
+
+static int setup_cpus(unsigned count)
+{
+    memset(&d, 0, sizeof(d));
+    memset(v, 0, sizeof(v));
+    memset(idle, 0, sizeof(idle));
+    memset(infos, 0, sizeof(infos));
+    memset(cpus, 0, sizeof(cpus));
+    memset(virqs, 0, sizeof(virqs));
+    memset(wakes, 0, sizeof(wakes));
+    memset(&cpu_online, 0, sizeof(cpu_online));
+    clock_now += SECONDS(1);
+    options.sched_allowance_us = 2000;
+    port_is_pending = false;
+    switches = 0;
+    d.vcpu_count = VCPUS;
+    d.shared_info = &shared;
+    strcpy(d.name, "d0");
+    strcpy(idle_dom.name, "idle");
+    for (unsigned c = 0; c < CPUS; c++) {
+        cpus[c].id = this = c;
+        hardware[c] = NS_NEVER;
+        timers_init_cpu();
+        timers_run(); /* of the test before */
+    }
+    this = 0;
+    sched_init();
+    for (unsigned c = 0; c < count; c++) {
+        idle[c].domain = &idle_dom;
+        idle[c].id = idle[c].processor = c;
+        idle[c].is_idle = true;
+        cpus[c].current_vcpu = &idle[c];
+        cpumask_set(c, &cpu_online);
+        sched_add_idle(&idle[c]);
+    }
+    for (unsigned i = 0; i < VCPUS; i++) {
+        v[i].domain = &d;
+        v[i].id = i;
+        v[i].info = &infos[i];
+        v[i].down = true;
+        d.vcpus[i] = &v[i];
+        sched_init_vcpu(&v[i], i % count);
+        v[i].periodic_period = 0;
+    }
+    return 0;
+}
+static int setup(void **state) { return setup_cpus(CPUS); }
+static int setup_one(void **state) { return setup_cpus(1); }
+
+static int end(void **state)
+{
+    for (unsigned i = 0; i < VCPUS; i++) {
+        v[i].down = true;
+        vcpu_sleep(&v[i]);
+    }
+    settle();
+    for (unsigned i = 0; i < VCPUS; i++) {
+        assert_false(v[i].sched.running);
+        sched_remove_vcpu(&v[i]);
+    }
+    sched_remove_domain(&d);
+    for (unsigned c = 0; c < CPUS; c++)
+        cpus[c].softirq_pending = 0;
+    return 0;
+}
+
+static void up(unsigned i)
+{
+    v[i].down = false;
+    vcpu_wake(&v[i]);
+}
+static bool runs(unsigned i) { return cpus[v[i].processor].current_vcpu == &v[i]; }
+static ns_t ran(unsigned i)
+{
+    struct vcpu_runstate_info r;
+
+    vcpu_get_runstate(&v[i], &r);
+    return r.time[RUNSTATE_running];
+}
+static int state_of(unsigned i)
+{
+    struct vcpu_runstate_info r;
+
+    vcpu_get_runstate(&v[i], &r);
+    return r.state;
+}
+
+static void test_spread(void **state)
+{
+    for (unsigned i = 0; i < CPUS; i++) {
+        sched_init_vcpu(&v[i], 0); /* all at home on CPU 0 */
+        v[i].periodic_period = 0;
+        up(i);
+    }
+    settle();
+    for (unsigned i = 0; i < CPUS; i++)
+        assert_true(runs(i));
+    pass(SECONDS(1));
+    assert_int_equal(switches, CPUS); /* tickless */
+    for (unsigned i = 0; i < CPUS; i++)
+        assert_int_equal(ran(i), SECONDS(1));
+}
+
+static void test_shares(void **state)
+{
+    assert_int_equal(vcpu_set_weight(&v[0], 0), -EINVAL);
+    assert_int_equal(vcpu_set_weight(&v[0], 65536), -EINVAL);
+    assert_int_equal(vcpu_set_weight(&v[1], 512), 0);
+    for (unsigned i = 0; i < 3; i++)
+        up(i);
+    pass(SECONDS(8));
+    assert_true(ran(0) > MILLISECS(1960) && ran(0) < MILLISECS(2040));
+    assert_true(ran(1) > MILLISECS(3920) && ran(1) < MILLISECS(4080));
+    assert_int_equal(ran(0) + ran(1) + ran(2), SECONDS(8));
+    /* A new weight counts from now on. */
+    assert_int_equal(vcpu_set_weight(&v[1], 256), 0);
+    assert_int_equal(vcpu_set_weight(&v[2], 256), 0);
+    {
+        ns_t before = ran(1);
+
+        pass(SECONDS(3));
+        assert_true(ran(1) - before > MILLISECS(950) && ran(1) - before < MILLISECS(1050));
+    }
+    assert_true(switches < 11 * 500);
+}
+
+static void test_block_and_events(void **state)
+{
+    up(0);
+    settle();
+    infos[0].evtchn_upcall_mask = 1;
+    infos[0].evtchn_upcall_pending = 1;
+    vcpu_block(); /* something is pending: does not sleep, but upcalls are on */
+    settle();
+    assert_true(runs(0));
+    assert_int_equal(infos[0].evtchn_upcall_mask, 0);
+    infos[0].evtchn_upcall_pending = 0;
+    vcpu_block();
+    settle();
+    assert_false(runs(0));
+    assert_int_equal(state_of(0), RUNSTATE_blocked);
+    pass(MILLISECS(5));
+    vcpu_kick(&v[0]);
+    settle();
+    assert_true(runs(0));
+    assert_int_equal(ran(0), 0);
+    assert_int_equal(v[0].sched.runstate_time[RUNSTATE_blocked], MILLISECS(5));
+    /* Running elsewhere: an interrupt makes it look */
+    this = 1;
+    wakes[0] = 0;
+    vcpu_kick(&v[0]);
+    assert_int_equal(wakes[v[0].processor], 1);
+    this = 0;
+}
+
+static void test_poll(void **state)
+{
+    uint32_t ports[] = {4, 9};
+
+    up(0);
+    settle();
+    port_is_pending = true;
+    vcpu_poll(ports, 1, 0);
+    assert_false(v[0].blocked || v[0].polling || d.event.pollers[0]);
+    port_is_pending = false;
+    vcpu_poll(ports, 1, clock_now + MILLISECS(3));
+    assert_int_equal(v[0].event.poll_port, 4);
+    assert_int_equal(d.event.pollers[0], 1);
+    pass(MILLISECS(2));
+    assert_false(runs(0));
+    pass(MILLISECS(2));
+    assert_true(runs(0));
+    assert_int_equal(d.event.pollers[0], 0);
+    vcpu_poll(ports, 2, clock_now - 5); /* already over */
+    assert_int_equal(v[0].event.poll_port, EVENT_POLL_ANY);
+    pass(10);
+    assert_true(runs(0));
+    vcpu_poll(ports, 2, 0);
+    pass(SECONDS(5));
+    assert_false(runs(0));
+    vcpu_unblock(&v[0]);
+    settle();
+    assert_true(runs(0));
+}
+
+static void test_pause(void **state)
+{
+    up(0);
+    up(1);
+    settle();
+    this = 2;
+    cpus[2].current_vcpu = &idle[2];
+    v[1].pause_count = 0;
+    vcpu_pause(&v[4]); /* runs nowhere */
+    __atomic_fetch_add(&v[1].pause_count, 1, __ATOMIC_SEQ_CST);
+    vcpu_sleep(&v[1]);
+    settle();
+    assert_false(runs(1));
+    assert_int_equal(state_of(1), RUNSTATE_offline);
+    vcpu_pause(&v[1]);
+    vcpu_unpause(&v[1]);
+    settle();
+    assert_false(runs(1));
+    vcpu_unpause(&v[1]);
+    settle();
+    assert_true(runs(1));
+    domain_pause_nosync(&d);
+    settle();
+    domain_pause(&d);
+    assert_false(runs(0) || runs(1));
+    domain_unpause(&d);
+    settle();
+    assert_false(runs(0));
+    domain_unpause(&d);
+    settle();
+    assert_true(runs(0) && runs(1));
+}
+
+static void test_affinity(void **state)
+{
+    cpumask_t only2 = {{1UL << 2}}, none = {{0}}, far = {{1UL << 40}};
+
+    assert_int_equal(vcpu_set_affinity(&v[0], &none), -EINVAL);
+    assert_int_equal(vcpu_set_affinity(&v[0], &far), -EINVAL);
+    for (unsigned i = 0; i < 6; i++)
+        up(i);
+    settle();
+    for (unsigned i = 0; i < 4; i++) /* running ones, queued ones and sleeping ones go to CPU 2 */
+        assert_int_equal(vcpu_set_affinity(&v[i], &only2), 0);
+    assert_int_equal(vcpu_set_affinity(&v[8], &only2), 0);
+    up(8);
+    pass(SECONDS(2));
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(v[i].processor, 2);
+        assert_true(ran(i) > MILLISECS(370) && ran(i) < MILLISECS(430));
+    }
+    assert_int_equal(v[8].processor, 2);
+    assert_true(runs(4) && runs(5)); /* and leave the others alone */
+    assert_true(ran(4) > MILLISECS(1990));
+}
+
+static void test_pull(void **state)
+{
+    for (unsigned i = 0; i < 5; i++)
+        up(i);
+    settle();
+    /* One of the four that run goes to sleep: the fifth takes its CPU at once. */
+    for (unsigned i = 0; i < 5; i++) {
+        if (runs(i)) {
+            v[i].down = true;
+            vcpu_sleep(&v[i]);
+            break;
+        }
+    }
+    settle();
+    for (unsigned c = 0; c < CPUS; c++)
+        assert_false(cpus[c].current_vcpu->is_idle);
+}
+
+static void test_yield(void **state)
+{
+    up(0);
+    up(1);
+    pass(MILLISECS(1));
+    {
+        struct vcpu *before = current;
+
+        vcpu_yield();
+        settle();
+        assert_ptr_not_equal(current, before);
+        vcpu_yield();
+        settle();
+        assert_ptr_equal(current, before);
+    }
+}
+
+static void test_warp_preempts_at_once(void **state)
+{
+    up(0);
+    pass(MILLISECS(50));
+    vcpu_set_warp(&v[1], MILLISECS(10), 0, 0);
+    up(2);
+    settle();
+    assert_true(runs(0));
+    up(1);
+    settle();
+    assert_true(runs(1));
+}
+
+static void test_guest_timers(void **state)
+{
+    up(0);
+    settle();
+    guest_timer_singleshot(&v[0], clock_now + MILLISECS(7));
+    vcpu_block();
+    pass(MILLISECS(6));
+    assert_int_equal(virqs[0], 0);
+    assert_false(runs(0));
+    pass(MILLISECS(2));
+    assert_int_equal(virqs[0], 1);
+    assert_true(runs(0));
+    infos[0].evtchn_upcall_pending = 0;
+    guest_timer_singleshot(&v[0], 1); /* past */
+    pass(1);
+    assert_int_equal(virqs[0], 2);
+
+    /* Periodic: while it runs; missed ticks come as one */
+    guest_timer_periodic(&v[0], MILLISECS(10));
+    pass(MILLISECS(101));
+    assert_int_equal(virqs[0], 12);
+    infos[0].evtchn_upcall_pending = 0;
+    this = v[0].processor;
+    vcpu_block();
+    pass(MILLISECS(500));
+    assert_int_equal(virqs[0], 12);
+    vcpu_kick(&v[0]);
+    pass(1);
+    assert_int_equal(virqs[0], 13);
+    pass(MILLISECS(50));
+    assert_int_equal(virqs[0], 18);
+    guest_timer_periodic(&v[0], 0);
+    pass(MILLISECS(50));
+    assert_int_equal(virqs[0], 18);
+}
+
+static void test_random(void **state)
+{
+    ns_t start = clock_now;
+
+    srand(8);
+    for (unsigned step = 0; step < 60000; step++) {
+        unsigned i = rand() % VCPUS;
+        cpumask_t mask = {{1 + rand() % 15}};
+
+        this = rand() % CPUS;
+        switch (rand() % 9) {
+        case 0:
+            v[i].down = true;
+            vcpu_sleep(&v[i]);
+            break;
+        case 1:
+            assert_int_equal(vcpu_set_affinity(&v[i], &mask), 0);
+            break;
+        case 2:
+            vcpu_set_weight(&v[i], 1 + rand() % 1000);
+            break;
+        case 3:
+            if (!current->is_idle)
+                vcpu_block();
+            break;
+        case 4:
+            vcpu_unblock(&v[i]);
+            break;
+        case 5:
+            if (!current->is_idle)
+                vcpu_yield();
+            break;
+        case 6:
+            pass(rand() % MILLISECS(3));
+            break;
+        default:
+            up(i);
+        }
+        if (rand() % 4)
+            continue;
+        settle();
+        for (i = 0; i < VCPUS; i++) {
+            bool waits = vcpu_runnable(&v[i]) && !runs(i);
+
+            assert_true(vcpu_runnable(&v[i]) || !runs(i));
+            assert_int_equal(v[i].sched.running, runs(i));
+            assert_int_equal(!list_empty(&v[i].sched.queue), waits);
+            if (runs(i))
+                assert_true(cpumask_test(v[i].processor, &v[i].sched.hard_affinity));
+            /* Nobody waits while a CPU that it may use idles. */
+            for (unsigned c = 0; c < CPUS && waits; c++)
+                assert_false(cpus[c].current_vcpu->is_idle && cpumask_test(c, &v[i].sched.hard_affinity));
+        }
+    }
+    for (unsigned i = 0; i < VCPUS; i++) {
+        struct vcpu_runstate_info r;
+
+        vcpu_get_runstate(&v[i], &r);
+        assert_int_equal(r.time[0] + r.time[1] + r.time[2] + r.time[3], clock_now - start);
+    }
+    sched_key_report();
+    timers_key_report();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(f, s) cmocka_unit_test_setup_teardown(f, s, end)
+        TEST(test_spread, setup), TEST(test_shares, setup_one), TEST(test_block_and_events, setup), TEST(test_poll, setup_one),
+        TEST(test_pause, setup), TEST(test_affinity, setup), TEST(test_pull, setup), TEST(test_yield, setup_one),
+        TEST(test_warp_preempts_at_once, setup_one), TEST(test_guest_timers, setup_one), TEST(test_random, setup),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
