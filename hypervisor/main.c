@@ -45,6 +45,7 @@ void main(uint32_t magic, uint32_t info)
     sti();
     console_init_irq();
     smp_start_all();
+    time_check_cpus();
     memory_protect_image();
     memory_drop_identity();
     dom0_build();

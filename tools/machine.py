@@ -129,7 +129,7 @@ class Machine:
 
     def run(self, command, timeout=60, check=True):
         """Runs a shell command in domain 0; returns its output. A status other than 0 is an error."""
-        self.send(f"{command}\necho \"<end $?>\"\n")
+        self.send(f"{command}; echo \"<end $?>\"\n")
         status = int(self.expect(r"<end (\d+)>[\r\n]", timeout).group(1))
         output = self.child.before.replace("\r", "").strip("\n")
         if check and status:

@@ -206,22 +206,6 @@ static const char *shutdown_name(int reason)
     return (unsigned)reason < ARRAY_SIZE(names) ? names[reason] : "unknown reason";
 }
 
-void domain_shutdown(struct domain *d, int reason)
-{
-    if (d->is_hardware) {
-        log_info("domain 0 shut down: %s\n", shutdown_name(reason));
-        machine_domain0_ended(reason);
-    }
-    spin_lock(&d->lock);
-    if (!d->shut_down) {
-        d->shutdown_reason = reason;
-        d->shut_down = true;
-        domain_pause_nosync(d);
-    }
-    spin_unlock(&d->lock);
-    log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
-}
-
 static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
 {
     log_info("%sv%u rip %04x:%016lx rsp %04x:%016lx rflags %08lx %s mode\n", v->domain->name, v->id, r->cs, (unsigned long)r->rip, r->ss,
@@ -234,6 +218,24 @@ static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
              (unsigned long)r->r12);
     log_info("  r13 %016lx r14 %016lx r15 %016lx cr2 %016lx cr3 %016lx\n", (unsigned long)r->r13, (unsigned long)r->r14,
              (unsigned long)r->r15, (unsigned long)v->pv.cr2, (unsigned long)v->pv.kernel_cr3);
+}
+
+void domain_shutdown(struct domain *d, int reason)
+{
+    if (d->is_hardware) {
+        log_info("domain 0 shut down: %s\n", shutdown_name(reason));
+        if (reason == SHUTDOWN_crash && current->domain == d && !d->crashed)
+            report_vcpu(current, guest_regs());
+        machine_domain0_ended(reason);
+    }
+    spin_lock(&d->lock);
+    if (!d->shut_down) {
+        d->shutdown_reason = reason;
+        d->shut_down = true;
+        domain_pause_nosync(d);
+    }
+    spin_unlock(&d->lock);
+    log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
 }
 
 void domain_crash(struct domain *d, const char *fmt, ...)

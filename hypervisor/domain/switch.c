@@ -10,8 +10,10 @@
 #include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
+#include "hypercall/pv_state.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "pv/emulate.h"
 #include "pv/mmu.h"
 #include "pv/mode.h"
 #include "pv/mode_entry.h"
@@ -93,11 +95,9 @@ static bool load_segments(struct vcpu *v)
     }
     LOAD_SELECTOR(fs, r->fs, ok);
     LOAD_SELECTOR(gs, r->gs, ok);
-    /* A non-null selector brings its descriptor's base along; the 64-bit base counts only with a null one. */
-    if (!(r->fs & ~3))
-        write_fs_base(v->pv.fs_base);
-    if (!(r->gs & ~3))
-        write_gs_base(v->pv.kernel_mode ? v->pv.gs_base_kernel : v->pv.gs_base_user);
+    /* After the selectors, which bring their descriptors' bases along. */
+    write_fs_base(v->pv.fs_base);
+    write_gs_base(v->pv.kernel_mode ? v->pv.gs_base_kernel : v->pv.gs_base_user);
     wrmsr(MSR_KERNEL_GS_BASE, v->pv.kernel_mode ? v->pv.gs_base_user : v->pv.gs_base_kernel);
     return ok;
 }
@@ -109,9 +109,8 @@ static void save_vcpu(struct vcpu *v)
     if (v->pv.ts_set)
         clts();
     fpu_save(v);
-    if (v->pv.dr[7] & 0xff) {
+    if (pv_debugregs_active(v))
         write_dr7(0x400);
-    }
 }
 
 static bool load_vcpu(struct vcpu *v, unsigned cpu)
@@ -126,14 +125,9 @@ static bool load_vcpu(struct vcpu *v, unsigned cpu)
     fpu_restore(v);
     if (v->pv.ts_set)
         write_cr0(read_cr0() | CR0_TS);
-    if (v->pv.dr[7] & 0xff) {
-        write_dr0(v->pv.dr[0]);
-        write_dr1(v->pv.dr[1]);
-        write_dr2(v->pv.dr[2]);
-        write_dr3(v->pv.dr[3]);
-        write_dr6(0xffff0ff0UL);
-        write_dr7(v->pv.dr[7]);
-    }
+    pv_load_cr4(v);
+    if (pv_debugregs_active(v))
+        pv_load_debugregs(v);
     if (cpu_features.rdtscp)
         wrmsr(MSR_TSC_AUX, v->pv.tsc_aux);
     return ok;

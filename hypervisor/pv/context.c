@@ -41,6 +41,7 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     v->regs.cs = mode_fix_selector(c->user_regs.cs);
     v->regs.ss = mode_fix_selector(c->user_regs.ss);
     v->regs.rflags = (c->user_regs.rflags & ~GUEST_EFLAGS_CLEAR) | EFLAGS_IF | EFLAGS_MBS;
+    v->pv.iopl = (uint32_t)(c->user_regs.rflags >> 12) & 3;
     v->pv.kernel_mode = (c->flags & VGCF_in_kernel) != 0;
     v->pv.kernel_ss = mode_fix_selector((uint16_t)c->kernel_ss);
     v->pv.kernel_sp = c->kernel_sp;

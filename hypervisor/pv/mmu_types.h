@@ -12,6 +12,7 @@ struct mmu_context {
     struct domain_locked l;  /* owner of the page tables */
     struct domain *frames;   /* owner of the mapped frames */
     unsigned validated;      /* tables newly validated in this slice: a slice without progress is not preempted */
+    bool ldt_stale;          /* the kernel root changed: LDT pages were mapped by the old one */
     struct vcpu *v;          /* who works: holds unfinished parts. Null: not preemptible (builder, teardown) */
 };
 

@@ -5,6 +5,7 @@
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "pv/descriptor.h"
 #include "pv/mmu.h"
 #include "pv/mmu_types.h"
 #include "pv/mode.h"
@@ -72,6 +73,7 @@ static long new_kernel_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
         return rc;
     v->pv.kernel_root = m;
     v->pv.kernel_cr3 = m.n << PAGE_SHIFT;
+    c->ldt_stale = v->pv.ldt_mapped;
     if (v == current && v->pv.kernel_mode)
         tlb_load_cr3(v->pv.kernel_cr3);
     if (old.n)
@@ -111,6 +113,8 @@ int mmu_new_kernel_root(struct vcpu *v, mfn_t root)
     while (!mmu_drain_doomed(&c))
         ;
     domain_mm_unlock(c.l);
+    if (c.ldt_stale)
+        descriptor_flush_ldt(v);
     return (int)rc;
 }
 
@@ -252,6 +256,8 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
             if (v->pv.doomed)
                 drained = mmu_drain_doomed(&c);
             domain_mm_unlock(c.l);
+            if (c.ldt_stale)
+                descriptor_flush_ldt(v);
             if (!rc && !drained) {
                 i++;
                 rc = MMU_RESTART;
@@ -315,7 +321,7 @@ void mmu_release_vcpu(struct vcpu *v)
 {
     struct mmu_context c = {.frames = v->domain, .v = v};
 
-    descriptor_set_ldt(v, 0, 0);
+    descriptor_release(v);
     c.l = domain_mm_lock(v->domain);
     mmu_drop_kept(&c);
     if (v->pv.kernel_root.n)

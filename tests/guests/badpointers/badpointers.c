@@ -19,6 +19,7 @@ struct call {
 #define MEMORY(cmd, want) { "memory_op " #cmd, __HYPERVISOR_memory_op, { XENMEM_##cmd }, 1, want, false }
 #define EVENT(cmd) { "event_channel_op " #cmd, __HYPERVISOR_event_channel_op, { EVTCHNOP_##cmd }, 1, -EFAULT, false }
 #define GRANT(cmd, want) { "grant_table_op " #cmd, __HYPERVISOR_grant_table_op, { GNTTABOP_##cmd, 0, 1 }, 1, want, false }
+#define PHYSDEV_ANY(cmd) { "physdev_op " #cmd, __HYPERVISOR_physdev_op, { PHYSDEVOP_##cmd }, 1, ANY, false }
 #define PHYSDEV(cmd) { "physdev_op " #cmd, __HYPERVISOR_physdev_op, { PHYSDEVOP_##cmd }, 1, -EFAULT, false }
 #define VCPU(cmd) { "vcpu_op " #cmd, __HYPERVISOR_vcpu_op, { VCPUOP_##cmd }, 2, -EFAULT, false }
 
@@ -52,8 +53,8 @@ static const struct call readers[] = {
     GRANT(unmap_and_replace, ANY), GRANT(set_version, -EFAULT), GRANT(get_status_frames, ANY), GRANT(get_version, -EFAULT), GRANT(swap_grant_ref, ANY),
     PHYSDEV(eoi), PHYSDEV(irq_status_query), PHYSDEV(set_iopl), PHYSDEV(set_iobitmap), PHYSDEV(apic_read), PHYSDEV(apic_write),
     PHYSDEV(alloc_irq_vector), PHYSDEV(map_pirq), PHYSDEV(unmap_pirq), PHYSDEV(manage_pci_add), PHYSDEV(setup_gsi),
-    PHYSDEV(pci_device_add), PHYSDEV(pci_device_remove), PHYSDEV(pirq_eoi_gmfn_v1), PHYSDEV(pirq_eoi_gmfn_v2),
-    PHYSDEV(get_free_pirq), PHYSDEV(pci_mmcfg_reserved), PHYSDEV(restore_msi), PHYSDEV(prepare_msix), PHYSDEV(dbgp_op),
+    PHYSDEV(pci_device_add), PHYSDEV(pci_device_remove), PHYSDEV_ANY(pirq_eoi_gmfn_v1), PHYSDEV(pirq_eoi_gmfn_v2),
+    PHYSDEV(get_free_pirq), PHYSDEV(pci_mmcfg_reserved), PHYSDEV(restore_msi), PHYSDEV(prepare_msix), PHYSDEV_ANY(dbgp_op),
     { "platform_op", __HYPERVISOR_platform_op, { 0 }, 0, -EFAULT, false },
     { "sysctl", __HYPERVISOR_sysctl, { 0 }, 0, ANY, false },
     { "domctl", __HYPERVISOR_domctl, { 0 }, 0, ANY, false },

@@ -80,7 +80,7 @@ static void report(bool ok, const char *format, va_list list)
         memcpy(first_failure, text, sizeof(first_failure));
 }
 
-bool check(bool ok, const char *format, ...)
+bool check_at(bool ok, const char *format, ...)
 {
     va_list list;
 
@@ -91,7 +91,7 @@ bool check(bool ok, const char *format, ...)
     return ok;
 }
 
-bool check_quiet(bool ok, const char *format, ...)
+bool check_quiet_at(bool ok, const char *format, ...)
 {
     va_list list;
 

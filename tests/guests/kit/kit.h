@@ -79,9 +79,20 @@ void panic(const char *format, ...) __attribute__((format(printf, 1, 2), noretur
 void poweroff(void) __attribute__((noreturn));
 void verdict(void) __attribute__((noreturn));
 /* One line "ok ..." or "FAIL ..."; the first failure becomes the verdict's reason. */
-bool check(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool check_at(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* As check, but silent when it is well: for checks in long loops. */
-bool check_quiet(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool check_quiet_at(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The condition is evaluated first, so that what it sets can be printed. */
+#define check(condition, ...)                   \
+    ({                                          \
+        bool check_ok = (condition);            \
+        check_at(check_ok, __VA_ARGS__);        \
+    })
+#define check_quiet(condition, ...)             \
+    ({                                          \
+        bool check_ok = (condition);            \
+        check_quiet_at(check_ok, __VA_ARGS__);  \
+    })
 bool check_equal_at(const char *what, long got, long want);
 bool check_negative_at(const char *what, long got);
 #define check_equal(expression, want) check_equal_at(#expression, (long)(expression), (long)(want))
