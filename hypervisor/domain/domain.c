@@ -176,6 +176,8 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
         heap_free(v);
         return NULL;
     }
+    for (unsigned slot = 0; slot < FIRST_RESERVED_GDT_PAGE; slot++)
+        descriptor_window_set(v, slot, INVALID_MFN);
     event_init_vcpu(v);
     sched_init_vcpu(v, cpu);
     time_update_vcpu(v);

@@ -66,6 +66,7 @@ static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
         uint64_t e = table[i];
         mfn_t to = pte_mfn(e);
 
+        /* User roots go without the machine-to-physical table. */
         if (!(e & PTE_PRESENT))
             continue;
         if (level == 4 && l4_slot_is_ours(i)) {

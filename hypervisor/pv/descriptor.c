@@ -80,6 +80,9 @@ static void forget_page(unsigned long va) { (void)va; }
 static void forget_page(unsigned long va) { invlpg(va); }
 #endif
 
+/* Behind the end of a guest's GDT: null descriptors, so that a selector there is a #GP and not a page fault. */
+static const uint64_t no_descriptors[DESCRIPTORS_PER_PAGE] __aligned(PAGE_SIZE);
+
 /* Writable for the processor's accessed bits. Not global: a switch of roots may forget it. */
 void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m)
 {
@@ -87,6 +90,8 @@ void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m)
 
     if (!mfn_eq(m, INVALID_MFN))
         value = m.n << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_NX;
+    else if (slot < GDT_WINDOW_PAGES)
+        value = image_to_maddr(no_descriptors).n | PTE_PRESENT | PTE_ACCESSED | PTE_NX;
     if (READ_ONCE(*entry) == value)
         return;
     WRITE_ONCE(*entry, value);

@@ -325,10 +325,8 @@ static bool emulate_kernel_insn(struct vcpu *v, struct cpu_user_regs *regs, cons
         set_pair(regs, rdtsc());
         regs->rcx = (uint32_t)v->pv.tsc_aux;
         return true;
-    case OP_HLT:
-        return true; /* blocks after rip was moved: see the caller */
     }
-    return false; /* SWAPGS, LGDT and the like: there are hypercalls */
+    return false; /* HLT, SWAPGS, LGDT and the like: there are hypercalls */
 }
 
 bool pv_emulate_privileged(struct cpu_user_regs *regs)
@@ -360,8 +358,6 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs)
         break;
     }
     pv_finish_insn(regs, insn.length, long_mode);
-    if (insn.op == OP_HLT)
-        vcpu_block();
     return true;
 }
 

@@ -72,13 +72,16 @@ static int update_frame(struct mmu_context *c, mfn_t m, unsigned offset, uint64_
     return 0;
 }
 
-/* The domain whose frames a request may map. Foreign ones need a privileged caller; null: refused. */
+/* The domain whose frames a request may map; DOMID_IO gives null with no error: device memory only. Others are not to be had. */
 static struct domain *frames_domain(unsigned domid, long *err)
 {
     struct domain *d = current->domain;
 
-    if (domid == DOMID_SELF || domid == d->id || domid == DOMID_IO || domid == DOMID_XEN)
+    *err = 0;
+    if (domid == DOMID_SELF || domid == d->id)
         return d;
+    if (domid == DOMID_IO && d->pv.io_memory)
+        return NULL;
     *err = d->is_privileged ? refuse(-ESRCH, "mmu_update on frames of domain %u: there is no such domain\n", domid)
                             : refuse(-EPERM, "mmu_update on frames of domain %u needs privilege\n", domid);
     return NULL;
@@ -97,7 +100,7 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
         if (a_foreign >> 16)
             return refuse(-ENOSYS, "mmu_update of another domain's page tables\n");
         frames = frames_domain((uint16_t)a_foreign, &rc);
-        if (!frames)
+        if (rc)
             return rc;
     }
     if (unlikely(count & MMU_PREEMPTED)) {
@@ -126,13 +129,14 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
 
             switch (u.ptr & 3) {
             case MMU_NORMAL_PT_UPDATE:
+            case MMU_PT_UPDATE_NO_TRANSLATE: /* PV entries hold machine frames anyway */
                 rc = update_frame(&c, m, u.ptr & 0xff8, u.val, false);
                 break;
             case MMU_PT_UPDATE_PRESERVE_AD:
                 rc = update_frame(&c, m, u.ptr & 0xff8, u.val, true);
                 break;
             case MMU_MACHPHYS_UPDATE:
-                if (!frame_get(m, frames)) {
+                if (!frames || !frame_get(m, frames)) {
                     rc = refuse(-EINVAL, "machine-to-physical update of frame 0x%lx, which this domain does not own\n", m.n);
                     break;
                 }
@@ -264,7 +268,7 @@ long hypercall_update_va_mapping_otherdomain(uint64_t va, uint64_t val, uint64_t
     long rc = 0;
     struct domain *frames = frames_domain((uint16_t)domid, &rc);
 
-    if (!frames)
+    if (rc)
         return rc;
     rc = update_va(va, val, flags, frames);
     return rc == MMU_RESTART ? hypercall_continue(va, val, flags, domid, 0) : rc;

@@ -72,6 +72,8 @@ static int leaf_get(struct mmu_context *c, uint64_t *e)
             *e &= ~PTE_WRITE;
         if (unlikely(access == IO_NONE))
             return refuse(-EINVAL, "mapping of frame 0x%lx, which is not RAM, refused\n", m.n);
+    } else if (unlikely(!c->frames)) {
+        return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
     } else if (*e & PTE_WRITE) {
         if (unlikely(!frame_get_writable(m, c->frames)))
             return refuse(-EINVAL, "writable mapping of frame 0x%lx refused: owner d%u, type 0x%lx (it must be the domain's own and no page table)\n",

@@ -7,10 +7,10 @@
 
 #define MMU_RESTART 1 /* positive: not an error. The work is not finished and shall be tried again from the top */
 
-/* Whose frames new leaf entries may refer to: the locked domain itself, or another one for foreign mappings. */
+/* Whose frames new leaf entries may refer to: the locked domain itself, another one for foreign mappings, or nobody. */
 struct mmu_context {
     struct domain_locked l;  /* owner of the page tables */
-    struct domain *frames;   /* owner of the mapped frames */
+    struct domain *frames;   /* owner of the mapped frames; null: device memory only */
     unsigned validated;      /* tables newly validated in this slice: a slice without progress is not preempted */
     bool ldt_stale;          /* the kernel root changed: LDT pages were mapped by the old one */
     struct vcpu *v;          /* who works: holds unfinished parts. Null: not preemptible (builder, teardown) */

@@ -58,6 +58,12 @@ static long unpin(struct mmu_context *c, mfn_t m)
     return 0;
 }
 
+/* The machine-to-physical table is for the guest's kernel: a root loaded for user mode goes without it. */
+static void show_m2p(mfn_t root, bool show)
+{
+    ((uint64_t *)mfn_to_virt(root))[HOLE_L4_FIRST] = show ? host_l4[HOLE_L4_FIRST] : 0;
+}
+
 static long new_kernel_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
 {
     mfn_t old = v->pv.kernel_root;
@@ -71,6 +77,7 @@ static long new_kernel_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
     rc = table_get(c, m, FRAME_L4);
     if (rc)
         return rc;
+    show_m2p(m, true);
     v->pv.kernel_root = m;
     v->pv.kernel_cr3 = m.n << PAGE_SHIFT;
     c->ldt_stale = v->pv.ldt_mapped;
@@ -92,6 +99,8 @@ static long new_user_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
         rc = table_get(c, m, FRAME_L4);
         if (rc)
             return rc;
+        if (m.n != v->pv.kernel_root.n)
+            show_m2p(m, false);
     }
     v->pv.user_root = m;
     v->pv.user_cr3 = m.n << PAGE_SHIFT;

@@ -146,53 +146,44 @@ void pv_inject_page_fault(struct cpu_user_regs *regs, unsigned long cr2, uint32_
     pv_inject_exception(regs, X86_PF, error_code);
 }
 
-static void inject_failsafe(struct cpu_user_regs *regs)
+/* Failsafe frames hold the four data selectors behind rcx and r11: those that the guest had, also the bad one. */
+static void inject_failsafe(struct cpu_user_regs *regs, const uint64_t selectors[4])
 {
     struct vcpu *v = current;
-    struct { uint16_t ds, es, fs, gs; } sel;
-    uint64_t frame[4];
-    uint64_t sp;
+    uint64_t head[2];
 
     if (!v->pv.failsafe_callback) {
         domain_crash(v->domain, "a selector of its context is bad (cs 0x%x ss 0x%x rip 0x%lx) and its kernel has no failsafe callback\n",
                      regs->cs, regs->ss, (unsigned long)regs->rip);
         return;
     }
-    __asm__("mov %%ds, %0; mov %%es, %1; mov %%fs, %2; mov %%gs, %3"
-            : "=r"(sel.ds), "=r"(sel.es), "=r"(sel.fs), "=r"(sel.gs));
     if (!bounce(regs, v->pv.failsafe_callback, FLAT_KERNEL_CS, false, 0, v->pv.failsafe_disables_events))
         return;
-    /* rcx, r11, then the four data selectors, then the rest of the frame */
-    sp = regs->rsp;
-    {
-        uint64_t head[2];
-
-        if (copy_from_guest(head, (void *)sp, sizeof(head)))
-            goto bad;
-        frame[0] = sel.ds;
-        frame[1] = sel.es;
-        frame[2] = sel.fs;
-        frame[3] = sel.gs;
-        if (copy_to_guest((void *)(sp - 16), frame, sizeof(frame)) ||
-            copy_to_guest((void *)(sp - 32), head, sizeof(head)))
-            goto bad;
-        regs->rsp = sp - 32;
-        return;
-    }
-bad:
-    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for the failsafe callback\n", sp);
+    /* Room for the selectors between r11 and what follows it */
+    if (copy_from_guest(head, (void *)regs->rsp, sizeof(head)) ||
+        copy_to_guest((void *)(regs->rsp - 16), selectors, 4 * sizeof(*selectors)) ||
+        copy_to_guest((void *)(regs->rsp - 32), head, sizeof(head)))
+        domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for the failsafe callback\n", (unsigned long)regs->rsp);
+    regs->rsp -= 32;
 }
 
 /* IRETQ to the guest faulted: the registers are back in guest_regs (cpu/exceptions.c put them there). */
 void pv_iret_to_guest_failed(struct cpu_user_regs *regs)
 {
-    inject_failsafe(regs);
+    uint64_t selectors[4];
+
+    __asm__("mov %%ds, %0; mov %%es, %1; mov %%fs, %2; mov %%gs, %3"
+            : "=r"(selectors[0]), "=r"(selectors[1]), "=r"(selectors[2]), "=r"(selectors[3]));
+    inject_failsafe(regs, selectors);
 }
 
-/* A selector could not be loaded while switching to v (domain/switch.c). */
+/* A selector could not be loaded while switching to the current vcpu (domain/switch.c): it is null in the processor. */
 void pv_selector_failed(struct cpu_user_regs *regs)
 {
-    inject_failsafe(regs);
+    const struct cpu_user_regs *r = &current->regs;
+    const uint64_t selectors[4] = {r->ds, r->es, r->fs, r->gs};
+
+    inject_failsafe(regs, selectors);
 }
 
 /* exit_work or an unmasked event: called from the exit path with interrupts off. */

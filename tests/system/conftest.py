@@ -20,7 +20,7 @@ def machine(request):
     started = []
 
     def start(**settings):
-        name = re.sub(r"[^A-Za-z0-9.-]+", "_", request.node.name).strip("_")
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", request.node.name).strip("_")[:80]
         if started:
             name += f"_{len(started)}"
         started.append(machine_module.Machine(name, **settings).start())

@@ -12,6 +12,8 @@ USER_TEXT(user_nop, "nop; nop; ud2");
 
 static uint8_t stack[PAGE_SIZE] __attribute__((aligned(4096)));
 
+#define LOW_STACK 0x20000000UL
+
 static void go(void *frame)
 {
     static struct iret_context copy;
@@ -93,6 +95,8 @@ static void attack(const struct attack *a)
     bool ran;
 
     frame.rsp = a->user ? USER_DATA + PAGE_SIZE : (uint64_t)stack + PAGE_SIZE;
+    if (a->cs == (FLAT_RING3_CS32 & ~3))
+        frame.rsp = LOW_STACK + PAGE_SIZE; /* 32-bit code cuts the stack pointer, and there the fault is delivered */
     if (frame.rip == 0)
         frame.rip = a->user ? USER_CODE : (uint64_t)iret_target;
     if (frame.rflags == 0)
@@ -184,6 +188,7 @@ GUEST("iret_hostile")
     vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL);
     events_enable();
     user_setup();
+    map_page(LOW_STACK, make_pte(virt_to_mfn(page_alloc()), PTE_RW));
     for (unsigned i = 0; i < sizeof(attacks) / sizeof(attacks[0]); i++)
         attack(&attacks[i]);
     single_step();

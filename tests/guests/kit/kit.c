@@ -234,8 +234,6 @@ void traps_setup(void)
 
 void vcpu_context_fill(struct vcpu_guest_context *c, unsigned vcpu, void (*f)(void))
 {
-    unsigned n = 0;
-
     memset(c, 0, sizeof(*c));
     c->flags = VGCF_IN_KERNEL | VGCF_syscall_disables_events | VGCF_failsafe_disables_events;
     c->user_regs.rip = (unsigned long)kit_vcpu_start;
@@ -247,10 +245,10 @@ void vcpu_context_fill(struct vcpu_guest_context *c, unsigned vcpu, void (*f)(vo
     for (unsigned i = 0; i < 32; i++) {
         if (i == 2 || i == 15)
             continue;
-        c->trap_ctxt[n].vector = (uint8_t)i;
-        c->trap_ctxt[n].flags = i == 3 || i == 4 ? 3 : 0;
-        c->trap_ctxt[n].cs = FLAT_KERNEL_CS;
-        c->trap_ctxt[n++].address = (unsigned long)kit_stubs + i * 16;
+        c->trap_ctxt[i].vector = (uint8_t)i; /* a table by vector, not a list */
+        c->trap_ctxt[i].flags = i == 3 || i == 4 ? 3 : 0;
+        c->trap_ctxt[i].cs = FLAT_KERNEL_CS;
+        c->trap_ctxt[i].address = (unsigned long)kit_stubs + i * 16;
     }
     c->kernel_ss = FLAT_KERNEL_SS;
     c->kernel_sp = stack_for_user_entries(vcpu);

@@ -1,0 +1,162 @@
+/* run: icount=1 time=60 */
+/*
+ * What calls cost, in instructions: under -icount shift=1 the time-stamp counter runs in nanoseconds of 2 to an instruction. One line
+ * "rate NAME N" each, less the cost of the empty loop. Read by the benchmarks; there is nothing to fail but the calls themselves.
+ */
+#include "kit.h"
+
+#define ROUNDS 1000
+
+static uint64_t empty;
+
+static void report(const char *name, uint64_t ticks, unsigned rounds)
+{
+    uint64_t each = ticks / 2 / rounds;
+
+    printf("rate %s %lu\n", name, each > empty ? each - empty : 0);
+}
+
+#define MEASURE(name, rounds, body)                       \
+    do {                                                  \
+        uint64_t measure_start;                           \
+        for (unsigned i = 0; i < 8; i++) {                \
+            body;                                         \
+        }                                                 \
+        measure_start = tsc_read();                       \
+        for (unsigned i = 0; i < (unsigned)(rounds); i++) {         \
+            body;                                         \
+        }                                                 \
+        report(name, tsc_read() - measure_start, rounds); \
+    } while (0)
+
+static unsigned bounces;
+static uint64_t bounce_start;
+
+/* The system call handler of the measurement answers at once. */
+static bool answer(struct regs *r)
+{
+    if (bounces++ == 100)
+        bounce_start = tsc_read();
+    if (bounces == 100 + ROUNDS + 1) {
+        report("syscall", tsc_read() - bounce_start, ROUNDS);
+        return false;
+    }
+    r->error = VGCF_in_syscall;
+    return true;
+}
+
+static bool skip_ud2(struct regs *r)
+{
+    r->rip += 2;
+    return true;
+}
+
+static void iret_to_next(void)
+{
+    static struct iret_context c = { .cs = FLAT_KERNEL_CS & ~3, .ss = FLAT_KERNEL_SS, .rflags = 2 };
+
+    asm volatile("leaq 1f(%%rip), %%rax; movq %%rax, %c[rip](%0); movq %%rsp, %c[rsp](%0); movq %0, %%rsp; movl $23, %%eax; syscall; 1:"
+                 :
+                 : "r"(&c), [rip] "i"(__builtin_offsetof(struct iret_context, rip)), [rsp] "i"(__builtin_offsetof(struct iret_context, rsp))
+                 : "rax", "rcx", "r11", "memory", "cc");
+}
+
+USER_TEXT(user_calls, "1: syscall; jmp 1b");
+
+GUEST("rate")
+{
+    uint64_t *page = page_alloc(), *process[2], start;
+    struct vcpu_set_singleshot_timer timer = { .flags = 0 };
+    struct regs r;
+    struct mmu_update u;
+    long port, bad = 0, other;
+
+    vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL);
+    start = tsc_read();
+    for (unsigned i = 0; i < 100000; i++)
+        asm volatile("");
+    empty = (tsc_read() - start) / 2 / 100000;
+    printf("rate empty_loop %lu\n", empty);
+
+    MEASURE("xen_version", ROUNDS, bad += xen_version(XENVER_version, NULL) <= 0);
+    MEASURE("stack_switch", ROUNDS, bad += stack_switch(FLAT_KERNEL_SS, stack_for_user_entries(0)) != 0);
+    MEASURE("set_segment_base", ROUNDS, bad += set_segment_base(SEGBASE_FS, 0) != 0);
+    MEASURE("iret_kernel", ROUNDS, iret_to_next());
+    trap_hooks[6] = skip_ud2;
+    MEASURE("exception_and_iret", ROUNDS, asm volatile("ud2"));
+
+    map_page(TEST_VA, make_pte(virt_to_mfn(page), PTE_RW));
+    u.ptr = virt_to_machine(pte_of(TEST_VA));
+    MEASURE("mmu_update", ROUNDS, u.val = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0; bad += mmu_update(&u, 1, NULL, DOMID_SELF) != 0);
+    MEASURE("mmu_update_same_frame", ROUNDS, u.val = make_pte(virt_to_mfn(page), i & 1 ? PTE_RW : PTE_RO);
+            bad += mmu_update(&u, 1, NULL, DOMID_SELF) != 0);
+    MEASURE("update_va_mapping", ROUNDS, bad += update_va_mapping(TEST_VA, i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0, UVMF_NONE) != 0);
+    MEASURE("update_va_mapping_invlpg", ROUNDS,
+            bad += update_va_mapping(TEST_VA, i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0, UVMF_INVLPG) != 0);
+    MEASURE("emulated_pt_write", ROUNDS, *(volatile uint64_t *)pte_of(TEST_VA) = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0);
+    MEASURE("new_baseptr_same", ROUNDS, bad += mmuext(MMUEXT_NEW_BASEPTR, kernel_root, 0) != 0);
+    MEASURE("invlpg_local", ROUNDS, bad += mmuext(MMUEXT_INVLPG_LOCAL, TEST_VA, 0) != 0);
+
+    /* A process like a small one of Linux: the kernel's L4 slots, one L3, two L2, six L1 with 25 pages each; L1 pinned before. */
+    process[0] = page_alloc();
+    process[0][511] = ((uint64_t *)mfn_to_virt(kernel_root))[511];
+    process[1] = page_alloc();
+    process[0][5] = make_pte(virt_to_mfn(process[1]), PTE_TABLE);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t *l2 = page_alloc();
+
+        process[1][i * 100] = make_pte(virt_to_mfn(l2), PTE_TABLE);
+        for (unsigned k = 0; k < 3; k++) {
+            uint64_t *l1 = page_alloc();
+
+            l2[k * 50] = make_pte(virt_to_mfn(l1), PTE_TABLE);
+            for (unsigned n = 0; n < 25; n++)
+                l1[n * 7] = make_pte(virt_to_mfn(page), PTE_RW | PTE_U);
+            page_make_readonly(l1);
+            if (i == 0 && k == 0)
+                MEASURE("pin_and_unpin_l1", ROUNDS / 10, bad += mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(l1), 0) != 0;
+                        bad += mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(l1), 0) != 0);
+            bad += mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(l1), 0) != 0;
+        }
+        page_make_readonly(l2);
+    }
+    page_make_readonly(process[0]);
+    page_make_readonly(process[1]);
+    {
+        uint64_t pin = 0, unpin = 0, t0, t1, t2;
+
+        for (unsigned i = 0; i < 100; i++) {
+            t0 = tsc_read();
+            bad += mmuext(MMUEXT_PIN_L4_TABLE, virt_to_mfn(process[0]), 0) != 0;
+            t1 = tsc_read();
+            bad += mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(process[0]), 0) != 0;
+            t2 = tsc_read();
+            pin += t1 - t0;
+            unpin += t2 - t1;
+        }
+        report("pin_process", pin, 100);
+        report("unpin_process", unpin, 100);
+    }
+    bad += mmuext(MMUEXT_PIN_L4_TABLE, virt_to_mfn(process[0]), 0) != 0;
+    MEASURE("new_baseptr_and_back", ROUNDS / 2, bad += mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(process[0]), 0) != 0;
+            bad += mmuext(MMUEXT_NEW_BASEPTR, kernel_root, 0) != 0);
+
+    port = bind_virq(VIRQ_TIMER, 0);
+    timer.timeout_abs_ns = time_now() + 100000000000UL;
+    MEASURE("set_singleshot_timer", ROUNDS, timer.timeout_abs_ns += 1000; bad += vcpu_op(VCPUOP_set_singleshot_timer, 0, &timer) != 0);
+    vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL);
+    other = bind_ipi(0);
+    event_unmask((unsigned)other);
+    MEASURE("event_send_masked_upcall", ROUNDS, shared_info->evtchn_pending[0] = 0; bad += event_send((unsigned)other) != 0);
+    events_enable();
+    MEASURE("event_send_and_upcall", ROUNDS, bad += event_send((unsigned)other) != 0);
+    MEASURE("sched_yield", ROUNDS, bad += sched_op(SCHEDOP_yield, NULL) != 0);
+    MEASURE("rdmsr_gs_base", ROUNDS, asm volatile("rdmsr" : : "c"(0xc0000102) : "rax", "rdx"));
+    MEASURE("cpuid_forced", ROUNDS, cpuid_forced(0x40000000, 0));
+    MEASURE("cr2_read", ROUNDS, asm volatile("movq %%cr2, %%rax" : : : "rax"));
+
+    trap_hooks[VECTOR_SYSCALL] = answer;
+    USER_RUN(user_calls, &r);
+    check(r.vector == VECTOR_SYSCALL, "the system calls ended as they should");
+    check(bad == 0 && port > 0, "all calls succeeded: %ld did not", bad);
+}
