@@ -23,6 +23,34 @@ static inline bool guest_range_ok(const void *p, size_t n)
     return e >= a && (e <= HOLE_START || a >= HOLE_END);
 }
 
+extern bool smap_enabled; /* pv/mode.c */
+
+/* copy_from_guest of one 16-byte structure, inline, for hot paths. False: fault. */
+#ifndef CROFT_HOST_TEST
+static inline bool guest_read16(uint64_t to[2], const void *guest)
+{
+    uint32_t ok = 0;
+
+    if (unlikely(!guest_range_ok(guest, 16)))
+        return false;
+    if (smap_enabled)
+        __asm__ volatile("stac" ::: "memory");
+    __asm__ volatile("1: mov (%3), %0\n\t"
+                     "2: mov 8(%3), %1\n\t"
+                     "mov $1, %2\n"
+                     "3:\n\t"
+                     ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
+                     : "=&r"(to[0]), "=&r"(to[1]), "+&r"(ok)
+                     : "r"(guest)
+                     : "memory");
+    if (smap_enabled)
+        __asm__ volatile("clac" ::: "memory");
+    return ok;
+}
+#else
+static inline bool guest_read16(uint64_t to[2], const void *guest) { return !copy_from_guest(to, guest, 16); }
+#endif
+
 /* On the ABI's handles: element 'i', or a whole structure; nonzero means a fault (return -EFAULT). */
 #define copy_from_handle(to, handle, i, n) copy_from_guest(to, (handle).p + (i), sizeof(*(to)) * (n))
 #define copy_to_handle(handle, i, from, n) copy_to_guest((handle).p + (i), from, sizeof(*(from)) * (n))

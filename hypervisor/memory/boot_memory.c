@@ -245,31 +245,24 @@ static void __init map_direct(void)
  * Both exist only where there is RAM. A section is what one 4 KiB page of the frame table describes: 128 frames. A bit
  * for each tells whether it is there; four sections share a page of the machine-to-physical table.
  */
-#define SECTION_FRAMES (PAGE_SIZE / sizeof(struct frame))
+#define SECTION_FRAMES FRAMES_PER_SECTION
 #define SECTION_BYTES (SECTION_FRAMES * PAGE_SIZE)
 #define M2P_PAGE_BYTES (PAGE_SIZE / sizeof(uint64_t) * PAGE_SIZE) /* RAM that one page of it describes */
 
-static unsigned long *section_present;
-static uint64_t section_count;
-
-bool mfn_valid(mfn_t m)
-{
-    uint64_t section = m.n / SECTION_FRAMES;
-
-    return section < section_count && test_bit(section, section_present);
-}
+unsigned long *frame_sections;
+uint64_t frame_section_count;
 
 static void __init find_sections(void)
 {
     uint64_t bytes;
 
-    section_count = DIV_ROUND_UP(max_frame, SECTION_FRAMES);
-    bytes = ROUND_UP(BITMAP_LONGS(section_count) * sizeof(long), PAGE_SIZE);
-    section_present = maddr_to_virt(early_alloc(bytes, PAGE_SIZE));
-    memset(section_present, 0, bytes);
+    frame_section_count = DIV_ROUND_UP(max_frame, SECTION_FRAMES);
+    bytes = ROUND_UP(BITMAP_LONGS(frame_section_count) * sizeof(long), PAGE_SIZE);
+    frame_sections = maddr_to_virt(early_alloc(bytes, PAGE_SIZE));
+    memset(frame_sections, 0, bytes);
     for (unsigned i = 0; i < ram.count; i++)
         for (uint64_t s = ram.r[i].start / SECTION_BYTES; s <= (ram.r[i].end - 1) / SECTION_BYTES; s++)
-            set_bit_nonatomic(s, section_present);
+            set_bit_nonatomic(s, frame_sections);
 }
 
 /* Is there RAM for the i-th page of a table whose pages describe so many bytes each? */

@@ -53,11 +53,22 @@ struct frame {
 #define frame_table ((struct frame *)FRAME_TABLE_START)
 extern uint64_t max_frame; /* one above the highest RAM frame */
 
-bool mfn_valid(mfn_t m);   /* is there a struct frame for it (RAM as the firmware tells) */
 #ifdef CROFT_HOST_TEST
+bool mfn_valid(mfn_t m);
 struct frame *frame_of(mfn_t m);
 mfn_t mfn_of(const struct frame *f);
 #else
+/* The table is there by sections of 128 frames, where there is RAM: a bit each (memory/boot_memory.c). */
+#define FRAMES_PER_SECTION (PAGE_SIZE / sizeof(struct frame))
+extern unsigned long *frame_sections;
+extern uint64_t frame_section_count;
+/* Is there a struct frame for it (RAM as the firmware tells)? */
+static inline bool mfn_valid(mfn_t m)
+{
+    uint64_t section = m.n / FRAMES_PER_SECTION;
+
+    return section < frame_section_count && (frame_sections[section / 64] >> section % 64 & 1);
+}
 static inline struct frame *frame_of(mfn_t m) { return &frame_table[m.n]; }
 static inline mfn_t mfn_of(const struct frame *f) { return MFN((uint64_t)(f - frame_table)); }
 #endif

@@ -100,8 +100,91 @@ cpu = 0
 cpu = cpu + 1
         .endr
 
+/*
+ * The iret hypercall's fast way: nothing is pending, the frame is readable. rsp points at rsp and ss of the hardware frame.
+ * SYSCALL left rcx and r11 to us and rax held the number: no other register is touched, so none is saved. All of the
+ * guest's frame is read before anything changes; whatever is unusual goes the long way (iret_hypercall), from the start.
+ */
+#define FROM_RSP(x) ((x) - REGS_rsp)    /* offsets from where rsp points now */
+        .balign 16
+iret_fast:
+        mov     FROM_RSP(CPU_current_vcpu)(%rsp), %rax
+        cmpb    $0, VCPU_kernel_mode(%rax)
+        je      iret_long                       /* user mode: rcx and r11 are still whole */
+        cmpl    $0, FROM_RSP(CPU_softirq_pending)(%rsp)
+        jne     iret_long
+        cmpw    $0, VCPU_exit_work(%rax)        /* and nmi_masked behind it */
+        jne     iret_long
+        cmpb    $0, smap_enabled(%rip)
+        jne     iret_long
+        mov     VCPU_info(%rax), %rcx
+        mov     (%rsp), %r11                    /* the guest's stack: struct iret_context */
+        movabs  $0xffff880000000000, %rax
+        cmp     %rax, %r11
+        jb      iret_long
+30:     testl   $VGCF_IN_SYSCALL, 24(%r11)
+        jnz     iret_long
+31:     mov     48(%r11), %eax                  /* rflags */
+        test    $0x200, %eax
+        sete    INFO_upcall_mask(%rcx)
+        jz      1f
+        cmpb    $0, INFO_upcall_pending(%rcx)
+        jne     iret_long
+1:      and     $0x250dd5, %eax
+        or      $0x202, %eax
+        mov     %rax, FROM_RSP(REGS_rflags)(%rsp)
+32:     mov     32(%r11), %rax
+        mov     %rax, FROM_RSP(REGS_rip)(%rsp)
+33:     movzwl  64(%r11), %eax
+        mov     %rax, FROM_RSP(REGS_ss)(%rsp)
+34:     mov     16(%r11), %rax
+        mov     %rax, FROM_RSP(REGS_rcx)(%rsp)
+35:     mov     8(%r11), %rax
+        mov     %rax, FROM_RSP(REGS_r11)(%rsp)
+36:     mov     56(%r11), %rcx
+37:     mov     (%r11), %rax
+38:     movzwl  40(%r11), %r11d                 /* cs */
+        mov     %rcx, (%rsp)
+        mov     FROM_RSP(CPU_current_vcpu)(%rsp), %rcx
+        not     %r11d
+        test    $3, %r11d
+        jnz     2f                              /* to the guest's kernel */
+        cmpq    $0, VCPU_user_cr3(%rcx)
+        je      iret_no_root
+        movb    $0, VCPU_kernel_mode(%rcx)
+        mov     VCPU_user_cr3(%rcx), %rcx
+        mov     %rcx, %cr3
+        swapgs
+2:      not     %r11d
+        or      $3, %r11d
+        mov     %r11, FROM_RSP(REGS_cs)(%rsp)
+        mov     FROM_RSP(REGS_rcx)(%rsp), %rcx
+        mov     FROM_RSP(REGS_r11)(%rsp), %r11
+        sub     $REGS_rsp - REGS_rip, %rsp
+        jmp     iret_to_guest
+iret_long:
+        mov     $HYPERCALL_iret, %eax
+        jmp     syscall_entry_long
+iret_no_root:
+        sub     $REGS_rsp, %rsp
+        mov     %rsp, %rdi
+        call    pv_iret_no_user_root
+        jmp     ret_to_guest
+        EX_TABLE 30b, iret_long
+        EX_TABLE 31b, iret_long
+        EX_TABLE 32b, iret_long
+        EX_TABLE 33b, iret_long
+        EX_TABLE 34b, iret_long
+        EX_TABLE 35b, iret_long
+        EX_TABLE 36b, iret_long
+        EX_TABLE 37b, iret_long
+        EX_TABLE 38b, iret_long
+
         .balign 16
 syscall_entry:
+        cmp     $HYPERCALL_iret, %rax
+        je      iret_fast
+syscall_entry_long:
         push    %r11
         pushq   $GUEST_CS64
         push    %rcx

@@ -16,7 +16,7 @@
  * Replaces one entry of a table (its frame is typed; mm_lock held). The new entry's references come first, then the write,
  * then the old one's go. Accessed and dirty bits the processor sets meanwhile are not lost in the old value.
  */
-static int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad)
+static inline __attribute__((always_inline)) int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad)
 {
     uint64_t old = READ_ONCE(*where);
     int rc;
@@ -35,7 +35,7 @@ static int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, u
         }
         return 0;
     }
-    rc = entry_get(c, level, slot, &new);
+    rc = entry_get(c, level, &new);
     if (unlikely(rc))
         return rc;
     if (keep_ad) {
@@ -50,7 +50,7 @@ static int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, u
 }
 
 /* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. */
-static int update_frame(struct mmu_context *c, mfn_t m, unsigned offset, uint64_t val, bool keep_ad)
+static inline __attribute__((always_inline)) int update_frame(struct mmu_context *c, mfn_t m, unsigned offset, uint64_t val, bool keep_ad)
 {
     struct domain *d = c->l.d;
     struct frame *f;
@@ -117,7 +117,7 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
             rc = MMU_RESTART;
             break;
         }
-        if (unlikely(copy_from_guest(&u, reqs + i, sizeof(u)))) {
+        if (unlikely(!guest_read16((uint64_t *)&u, reqs + i))) {
             rc = -EFAULT;
             break;
         }
@@ -127,7 +127,7 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
         if (likely(!preempted)) {
             mfn_t m = MFN((u.ptr & ~7UL) >> PAGE_SHIFT);
 
-            switch (u.ptr & 3) {
+            switch (u.ptr & 7) {
             case MMU_NORMAL_PT_UPDATE:
             case MMU_PT_UPDATE_NO_TRANSLATE: /* PV entries hold machine frames anyway */
                 rc = update_frame(&c, m, u.ptr & 0xff8, u.val, false);
@@ -145,7 +145,7 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
                 rc = 0;
                 break;
             default:
-                rc = refuse(-ENOSYS, "mmu_update command %lu\n", u.ptr & 3);
+                rc = refuse(-ENOSYS, "mmu_update command %lu\n", u.ptr & 7);
             }
             if (unlikely(v->pv.kept && rc != MMU_RESTART))
                 mmu_drop_kept(&c);

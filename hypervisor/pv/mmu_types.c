@@ -14,6 +14,7 @@
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "memory/alloc.h"
+#include "memory/frame_inline.h"
 #include "pv/mmu_types.h"
 #include "pv/descriptor.h"
 #include "pv/io_memory.h"
@@ -61,57 +62,34 @@ static bool held_pop(struct held_page **list, mfn_t *m)
 /* Bits a guest may not set. Bits 52-62 are free for software, as the processor has them without protection keys. */
 #define DISALLOWED_TABLE (PTE_PSE | PTE_GLOBAL)
 
-static int leaf_get(struct mmu_context *c, uint64_t *e)
+int leaf_get_special(struct mmu_context *c, uint64_t *e)
 {
     mfn_t m = pte_mfn(*e);
 
     if (mfn_is_io(m)) {
         enum io_access access = c->l.d->pv.io_memory ? io_frame_access(m) : IO_NONE;
 
+        if (access == IO_NONE)
+            return refuse(-EINVAL, "mapping of frame 0x%lx, which is not RAM, refused\n", m.n);
         if (access == IO_READ_ONLY)
             *e &= ~PTE_WRITE;
-        if (unlikely(access == IO_NONE))
-            return refuse(-EINVAL, "mapping of frame 0x%lx, which is not RAM, refused\n", m.n);
-    } else if (unlikely(!c->frames)) {
-        return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
-    } else if (*e & PTE_WRITE) {
-        if (unlikely(!frame_get_writable(m, c->frames)))
-            return refuse(-EINVAL, "writable mapping of frame 0x%lx refused: owner d%u, type 0x%lx (it must be the domain's own and no page table)\n",
-                          m.n, frame_owner(frame_of(m)), frame_of(m)->type);
-    } else if (unlikely(!frame_get(m, c->frames))) {
-        return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u\n", m.n, frame_owner(frame_of(m)));
+        *e = (*e | PTE_USER) & ~PTE_GLOBAL;
+        return 0;
     }
-    /* The guest's kernel runs in ring 3; translations of it are not global, or they would outlive a change of root. */
-    *e = (*e | PTE_USER) & ~PTE_GLOBAL;
-    return 0;
+    if (!c->frames)
+        return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
+    if (frame_owner(frame_of(m)) != c->frames->id)
+        return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u\n", m.n, frame_owner(frame_of(m)));
+    return refuse(-EINVAL, "writable mapping of frame 0x%lx refused: it is in use as a table or shared read-only (type 0x%lx)\n", m.n,
+                  frame_of(m)->type);
 }
 
-int entry_get(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *e)
+int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e)
 {
-    if (!(*e & PTE_PRESENT))
-        return 0;
-    if (level == 1)
-        return leaf_get(c, e);
     if (unlikely(*e & DISALLOWED_TABLE))
         return refuse(-EINVAL, "L%u entry 0x%lx refused: large pages and global tables are not offered to guests\n", level, *e);
     *e |= PTE_USER;
     return table_get(c, pte_mfn(*e), FRAME_L1 + level - 2);
-}
-
-void entry_put(struct mmu_context *c, unsigned level, uint64_t e)
-{
-    mfn_t m = pte_mfn(e);
-
-    if (!(e & PTE_PRESENT))
-        return;
-    if (level > 1)
-        table_put(c, m);
-    else if (mfn_is_io(m))
-        ;
-    else if (e & PTE_WRITE)
-        frame_put_writable(m);
-    else
-        frame_put(m);
 }
 
 /* As entry_put for a finished part of a tree that is given up for a while: keeps a lower table alive. */
@@ -146,7 +124,7 @@ static int validate(struct mmu_context *c, mfn_t m, unsigned level)
             rc = MMU_RESTART;
             break;
         }
-        rc = entry_get(c, level, i, &e);
+        rc = entry_get(c, level, &e);
         if (unlikely(rc))
             break;
         if (e != table[i])

@@ -3,6 +3,7 @@
 #define PV_MMU_TYPES_H
 
 #include "domain/domain.h"
+#include "memory/frame_inline.h"
 #include "memory/map.h"
 
 #define MMU_RESTART 1 /* positive: not an error. The work is not finished and shall be tried again from the top */
@@ -26,14 +27,50 @@ bool mmu_drain_doomed(struct mmu_context *c);
 /* An operation ended (not with MMU_RESTART): what was kept for it is no longer needed. */
 void mmu_drop_kept(struct mmu_context *c);
 
-/* References for the target of one entry of a table of this level; corrects *e as the ABI wants it. 0, -EINVAL, MMU_RESTART. */
-int entry_get(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *e);
-void entry_put(struct mmu_context *c, unsigned level, uint64_t e);
-
 static inline unsigned type_level(enum frame_type t) { return t - FRAME_L1 + 1; }
 static inline bool type_is_table(enum frame_type t) { return t >= FRAME_L1 && t <= FRAME_L4; }
 static inline bool l4_slot_is_ours(unsigned slot) { return slot - HOLE_L4_FIRST < HOLE_L4_COUNT; }
 /* A frame that is not RAM: device memory as far as Croft knows. */
 static inline bool mfn_is_io(mfn_t m) { return !mfn_valid(m) || frame_owner(frame_of(m)) == DOMID_IO; }
+
+int leaf_get_special(struct mmu_context *c, uint64_t *e);               /* device memory, and every refusal */
+int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e);
+
+static inline int leaf_get(struct mmu_context *c, uint64_t *e)
+{
+    mfn_t m = pte_mfn(*e);
+
+    if (unlikely(!mfn_valid(m) || !c->frames))
+        return leaf_get_special(c, e);
+    if (unlikely(!(*e & PTE_WRITE ? frame_writable_get(frame_of(m), c->frames) : frame_ref_get(frame_of(m), c->frames->id))))
+        return leaf_get_special(c, e);
+    /* The guest's kernel runs in ring 3; translations of it are not global, or they would outlive a change of root. */
+    *e = (*e | PTE_USER) & ~PTE_GLOBAL;
+    return 0;
+}
+
+/* References for the target of one entry of a table of this level; corrects *e as the ABI wants it. 0, -EINVAL, MMU_RESTART. */
+static inline int entry_get(struct mmu_context *c, unsigned level, uint64_t *e)
+{
+    if (!(*e & PTE_PRESENT))
+        return 0;
+    return likely(level == 1) ? leaf_get(c, e) : entry_get_table(c, level, e);
+}
+
+static inline void entry_put(struct mmu_context *c, unsigned level, uint64_t e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (!(e & PTE_PRESENT))
+        return;
+    if (unlikely(level > 1))
+        table_put(c, m);
+    else if (unlikely(mfn_is_io(m)))
+        ;
+    else if (e & PTE_WRITE)
+        frame_writable_put(frame_of(m));
+    else
+        frame_ref_put(frame_of(m));
+}
 
 #endif

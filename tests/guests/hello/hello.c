@@ -1,4 +1,4 @@
-/* run: args="alpha beta" */
+/* run: args="alpha beta" audit=no */
 /* The first signs of life: what a kernel is given at its start, and the calls that tell where it runs. */
 #include "kit.h"
 

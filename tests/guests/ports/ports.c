@@ -404,6 +404,7 @@ static void cpuids(void)
     check((forced.d >> 26 & 1) == 0, "no 1 GiB pages");
     forced = cpuid_forced(7, 0);
     check((forced.b >> 7 & 1) == 0 && (forced.b >> 20 & 1) == 0, "no SMEP, no SMAP");
+    check((forced.c >> 16 & 1) == 0, "no five-level paging");
     forced = cpuid_forced(0x80000008, 0);
     check((forced.a & 0xff) >= 36 && (forced.a >> 8 & 0xff) == 48, "address sizes %x", forced.a);
     cpuid_forced(0xffffffff, 0);

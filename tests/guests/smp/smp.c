@@ -13,6 +13,7 @@ static long ipi[2];
 enum { IDLE, READ, WRITE, HAMMER, BLOCK };
 
 #define POISON 0xdeadbeefUL
+#define HAMMER_ROUNDS 1000
 
 /* The page fault that must come once a mapping is gone: the loop is told to stop. */
 static bool note_fault(struct regs *r)
@@ -58,7 +59,7 @@ static void hammer(unsigned v)
 {
     uint64_t *pte = pte_of(TEST_VA2);
 
-    for (unsigned i = 0; i < 3000; i++) {
+    for (unsigned i = 0; i < HAMMER_ROUNDS; i++) {
         long rc;
 
         rc = mmu_write(pte + i % 4, make_pte(virt_to_mfn(hammer_pages[v]), i & 1 ? PTE_RW : PTE_RO));
@@ -81,8 +82,10 @@ static void second(void)
 
     events_enable();
     for (;;) {
-        answered = command;
-        switch (command) {
+        unsigned now = command;
+
+        answered = now;
+        switch (now) {
         case READ:
             read_loop();
             break;
@@ -132,7 +135,7 @@ static bool order(unsigned what)
 static void starting(void)
 {
     static struct vcpu_guest_context bad;
-    unsigned before;
+    unsigned before = 0;
 
     check_equal(vcpu_op(VCPUOP_is_up, 0, NULL), 1);
     check_equal(vcpu_op(VCPUOP_is_up, 1, NULL), 0);
@@ -182,9 +185,12 @@ static void starting(void)
 
     check_equal(vcpu_op(VCPUOP_down, 1, NULL), 0);
     check_equal(vcpu_op(VCPUOP_is_up, 1, NULL), 0);
-    spin_ns(2000000);
-    before = loops;
-    spin_ns(20000000);
+    for (unsigned i = 0; i < 50; i++) { /* it may take a while to stop, but not for ever */
+        before = loops;
+        spin_ns(10000000);
+        if (loops == before)
+            break;
+    }
     check(loops == before, "vcpu 1 stands still: %u loops", loops - before);
     check_equal(vcpu_op(VCPUOP_up, 1, NULL), 0);
     check(others_loops(1000), "and goes on");
@@ -242,7 +248,7 @@ static void flushes(void)
         bool alive = true;
 
         poison_seen = 0;
-        for (unsigned i = 0; i < 60 && alive; i++) {
+        for (unsigned i = 0; i < 25 && alive; i++) {
             uint64_t *old = page[i & 1], *fresh = page[~i & 1];
             const unsigned long uvm[] = { UVMF_INVLPG | UVMF_ALL, UVMF_INVLPG | (unsigned long)&both, UVMF_TLB_FLUSH | UVMF_ALL,
                                           UVMF_TLB_FLUSH | (unsigned long)&both, 0, 0, 0, 0 };
@@ -267,61 +273,91 @@ static void flushes(void)
 }
 
 /*
- * vcpu 1 writes a page all the time. vcpu 0 takes its mappings away without asking for a flush and turns the page to another use:
- * the hypervisor must see to it that the writing has ended by then.
+ * vcpu 1 writes a page all the time. vcpu 0 takes its mappings away without asking for a flush, and the page comes to another use:
+ * as a page table, or given back and taken again (until then a stale translation does no harm). The hypervisor must see to it
+ * that the writing has ended by then.
  */
-static void stale_writes(void)
+static bool writing_has_ended(volatile uint64_t *page)
+{
+    uint64_t a = page[511];
+
+    spin_ns(300000);
+    return page[511] == a;
+}
+
+static bool fault_came(void)
+{
+    uint64_t limit = time_now() + 2000000000UL;
+
+    while (faults == 0 && time_now() < limit)
+        asm volatile("pause");
+    return faults != 0;
+}
+
+/* Makes vcpu 1 write a fresh page at TEST_VA, then unmaps that without a flush. */
+static uint64_t *start_writing(void)
+{
+    uint64_t *page = page_alloc();
+
+    faults = stop_writing = 0;
+    map_page(TEST_VA, make_pte(virt_to_mfn(page), PTE_RW));
+    mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
+    order(WRITE);
+    check_quiet(others_loops(20), "vcpu 1 does not write");
+    check_quiet(update_va_mapping(TEST_VA, 0, UVMF_NONE) == 0, "unmapping");
+    return page;
+}
+
+static void stale_writes_to_tables(void)
 {
     unsigned changed = 0, never = 0;
 
     trap_hooks[14] = note_fault;
-    for (unsigned round = 0; round < 40; round++) {
-        uint64_t *page = page_alloc();
-        bool as_table = (round & 1) == 0;
-        uint64_t limit, a, b;
-        long rc;
+    for (unsigned round = 0; round < 15; round++) {
+        uint64_t *page = start_writing();
 
-        faults = stop_writing = 0;
-        map_page(TEST_VA, make_pte(virt_to_mfn(page), PTE_RW));
-        mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
-        order(WRITE);
-        others_loops(20);
-        update_va_mapping(TEST_VA, 0, UVMF_NONE);
-        if (as_table) {
-            rc = update_va_mapping((unsigned long)page, make_pte(virt_to_mfn(page), PTE_RO), UVMF_NONE);
-            check_quiet(rc == 0, "read-only: %ld", rc);
-            rc = mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(page), 0);
-            check_quiet(rc == 0, "pinning a page that was written elsewhere: %ld", rc);
-            a = *(volatile uint64_t *)&page[511];
-            spin_ns(300000);
-            b = *(volatile uint64_t *)&page[511];
-            changed += a != b;
-        } else {
-            unsigned long pfn = virt_to_pfn(page), mfn = virt_to_mfn(page);
-            xen_pfn_t extent = mfn;
-            struct xen_memory_reservation r = { .nr_extents = 1, .domid = DOMID_SELF };
-
-            rc = update_va_mapping((unsigned long)page, 0, UVMF_NONE);
-            check_quiet(rc == 0, "unmapping: %ld", rc);
-            set_xen_guest_handle(r.extent_start, &extent);
-            rc = memory_op(XENMEM_decrease_reservation, &r);
-            check_quiet(rc == 1, "giving it back: %ld", rc);
-            p2m[pfn] = ~0UL;
-        }
-        /* The writer must run into the fault. */
-        limit = time_now() + 2000000000UL;
-        while (faults == 0 && time_now() < limit)
-            asm volatile("pause");
-        never += faults == 0;
+        check_quiet(update_va_mapping((unsigned long)page, make_pte(virt_to_mfn(page), PTE_RO), UVMF_NONE) == 0, "read-only");
+        check_quiet(mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(page), 0) == 0, "pinning");
+        changed += !writing_has_ended(page);
+        never += !fault_came();
         order(IDLE);
-        if (as_table) {
-            mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(page), 0);
-            mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
-        }
+        mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(page), 0);
+        mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
     }
     trap_hooks[14] = NULL;
     check(changed == 0, "a page table was written through a stale translation %u times", changed);
-    check(never == 0, "a stale translation lived on %u times", never);
+    check(never == 0, "the writer met no fault %u times", never);
+}
+
+static void stale_writes_to_freed(void)
+{
+    unsigned reused = 0, changed = 0, never = 0;
+
+    trap_hooks[14] = note_fault;
+    for (unsigned round = 0; round < 10; round++) {
+        uint64_t *page = start_writing();
+        unsigned long pfn = virt_to_pfn(page), old = virt_to_mfn(page);
+        xen_pfn_t extent = old;
+        struct xen_memory_reservation r = { .nr_extents = 1, .domid = DOMID_SELF };
+
+        set_xen_guest_handle(r.extent_start, &extent);
+        check_quiet(update_va_mapping((unsigned long)page, 0, UVMF_NONE) == 0, "unmapping its own address");
+        check_quiet(memory_op(XENMEM_decrease_reservation, &r) == 1, "giving it back");
+        extent = pfn;
+        check_quiet(memory_op(XENMEM_populate_physmap, &r) == 1, "taking one");
+        p2m[pfn] = extent;
+        check_quiet(update_va_mapping((unsigned long)page, make_pte(extent, PTE_RW), UVMF_INVLPG) == 0, "mapping it");
+        if (extent == old) {
+            reused++;
+            changed += !writing_has_ended(page);
+            never += !fault_came();
+        }
+        mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
+        order(IDLE);
+    }
+    trap_hooks[14] = NULL;
+    check(changed == 0 && never == 0, "a page that was given back and taken again (%u times): written stale %u times, no fault %u times",
+          reused, changed, never);
 }
 
 static void hammering(void)
@@ -334,9 +370,9 @@ static void hammering(void)
     map_page(TEST_VA2, 0);
     order(HAMMER);
     hammer(0);
-    while (hammered[1] < 3000 && time_now() < limit)
+    while (hammered[1] < HAMMER_ROUNDS && time_now() < limit)
         asm volatile("pause");
-    check(hammered[0] == 3000 && hammered[1] == 3000, "both at the same tables: %u, %u rounds", hammered[0], hammered[1]);
+    check(hammered[0] == HAMMER_ROUNDS && hammered[1] == HAMMER_ROUNDS, "both at the same tables: %u, %u rounds", hammered[0], hammered[1]);
     order(IDLE);
     mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(hammer_table), 0);
     check(page_set_flags(hammer_table, PTE_RW) == 0, "no reference is left over");
@@ -359,7 +395,10 @@ static void two_clocks(void)
             worst = last - now;
         last = now;
     }
-    check(worst <= 2000, "the two time pages agree to 2 us: back by %lu ns", worst);
+    if (argument_present("loose-clock")) /* for hypervisors that calibrate each CPU's TSC anew */
+        printf("   the two time pages differ by up to %lu ns\n", worst);
+    else
+        check(worst <= 2000, "the two time pages agree to 2 us: back by %lu ns", worst);
 }
 
 GUEST("smp")
@@ -370,7 +409,8 @@ GUEST("smp")
     interrupts();
     two_clocks();
     flushes();
-    stale_writes();
+    stale_writes_to_tables();
+    stale_writes_to_freed();
     hammering();
     check_equal(vcpu_op(VCPUOP_down, 1, NULL), 0);
 }

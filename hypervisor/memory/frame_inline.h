@@ -1,0 +1,80 @@
+/*
+ * The frame table's counts as inline functions, for the PV MMU's hot paths. The same rules as memory/frame.h, whose functions
+ * (memory/frame.c) are these, out of line.
+ */
+#ifndef MEMORY_FRAME_INLINE_H
+#define MEMORY_FRAME_INLINE_H
+
+#include "cpu/tlb.h"
+#include "domain/domain.h"
+#include "memory/frame.h"
+
+#define FRAME_REF_MAX 0x7fffffffU
+
+static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
+{
+    return likely(__atomic_compare_exchange_n(word, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+}
+
+void frame_last_put(struct frame *f);                                    /* the last reference went: frees it */
+void frame_type_changed(struct frame *f, const struct domain *d);        /* it was a table: flushes */
+
+static inline bool frame_ref_get(struct frame *f, domid_t owner)
+{
+    uint64_t c = READ_ONCE(f->control);
+
+    do {
+        if (unlikely(FRAME_OWNER(c) != owner || FRAME_REFS(c) - 1 >= FRAME_REF_MAX))
+            return false;
+    } while (!frame_cas(&f->control, &c, c + 1));
+    return true;
+}
+
+static inline void frame_ref_put(struct frame *f)
+{
+    uint64_t c = READ_ONCE(f->control);
+
+    do {
+        ASSERT(FRAME_REFS(c));
+    } while (!frame_cas(&f->control, &c, c - 1));
+    if (unlikely(FRAME_REFS(c) == 1))
+        frame_last_put(f);
+}
+
+static inline bool frame_writable_get(struct frame *f, const struct domain *d)
+{
+    uint64_t t, next;
+
+    if (unlikely(!frame_ref_get(f, d->id)))
+        return false;
+    t = READ_ONCE(f->type);
+    do {
+        if (TYPE_COUNT(t) == 0)
+            next = TYPE_MAKE(FRAME_WRITABLE) | 1;
+        else
+            next = t + 1;
+        if (unlikely((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
+                     (f->control & FRAME_SHARED_RO))) {
+            frame_ref_put(f);
+            return false;
+        }
+    } while (!frame_cas(&f->type, &t, next));
+    if (unlikely(TYPE_COUNT(t) == 0 && TYPE_OF(t) > FRAME_WRITABLE))
+        frame_type_changed(f, d);
+    return true;
+}
+
+static inline void frame_writable_put(struct frame *f)
+{
+    uint64_t t = READ_ONCE(f->type);
+
+    ASSERT(TYPE_OF(t) == FRAME_WRITABLE && TYPE_COUNT(t));
+    /* The stamp goes first: whoever sees the count at zero must see a stamp not older than the last use. */
+    do {
+        if (TYPE_COUNT(t) == 1)
+            f->tlb_stamp = tlb_clock;
+    } while (!frame_cas(&f->type, &t, t - 1));
+    frame_ref_put(f);
+}
+
+#endif

@@ -1,0 +1,564 @@
+/*
+ * The machine around the frame table and the PV MMU, for test_frame.c, test_mmu.c and fuzz_mmu.c: a few hundred frames of
+ * RAM, two domains of two vcpus, each on a CPU of its own, and a model of what the CPUs' TLBs may still hold.
+ *
+ * The model is independent of Croft's counts. It follows the page tables in memory as the processor does, from the roots
+ * of each vcpu, and remembers for each CPU until its next flush what it could write and what it could walk. Croft is right if
+ *   - no CPU may write a frame that is in use as a page table or descriptor page,
+ *   - no CPU may walk, as a page table, a frame that is writable,
+ *   - what a CPU reaches belongs to its domain,
+ *   - of a frame that was given back, Croft still knows which CPUs have to flush.
+ * The file that includes this defines FAIL_TEST(text).
+ */
+#ifndef FAKE_MMU_H
+#define FAKE_MMU_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/tlb.h"
+#include "domain/domain.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "memory/alloc.h"
+#include "memory/map.h"
+#include "pv/descriptor.h"
+#include "pv/io_memory.h"
+#include "pv/mmu.h"
+#include "pv/mmu_types.h"
+
+#define REQUIRE(c) \
+    do { \
+        if (!(c)) \
+            FAIL_TEST(#c); \
+    } while (0)
+
+/* ---- RAM ---- */
+
+#define RAM_FRAMES 288
+#define CROFT_FIRST 0    /* Croft's own; frame 0 is never given out */
+#define IO_FIRST 6       /* valid, but device memory */
+#define SHARED_RW 8      /* Croft's, shared with domain 1 */
+#define SHARED_RO 9
+#define HOLE_TABLES 10   /* an L3, an L2 and an L1 of Croft's, in each hypervisor slot */
+#define DOMAIN_FIRST 16
+#define DOMAIN_FRAMES 120 /* each of the two; what remains is free */
+#define FREE_FIRST (DOMAIN_FIRST + 2 * DOMAIN_FRAMES)
+#define IO_FULL_MFN 0x100000UL
+#define IO_READ_ONLY_MFN 0x100010UL
+#define IO_FORBIDDEN_MFN 0x100020UL
+
+typedef uint64_t page_table[512];
+static page_table *ram;
+static struct frame frames[RAM_FRAMES];
+static uint64_t m2p[RAM_FRAMES];
+uint64_t host_l4[512];
+static uint64_t hole_copy[3][512];
+
+bool mfn_valid(mfn_t m) { return m.n < RAM_FRAMES; }
+struct frame *frame_of(mfn_t m)
+{
+    /* Some callers name the frame in a message before they know that there is one. */
+    static struct frame none;
+
+    REQUIRE(m.n < RAM_FRAMES || !none.control);
+    return m.n < RAM_FRAMES ? &frames[m.n] : &none;
+}
+mfn_t mfn_of(const struct frame *f) { return MFN((uint64_t)(f - frames)); }
+void *mfn_to_virt(mfn_t m)
+{
+    REQUIRE(m.n < RAM_FRAMES);
+    return ram[m.n];
+}
+mfn_t virt_to_mfn(const void *p) { return MFN((uint64_t)((const page_table *)p - ram)); }
+maddr_t virt_to_maddr(const void *p) { return MADDR((uint64_t)((const char *)p - (const char *)ram)); }
+void *maddr_to_virt(maddr_t a) { return (char *)ram + a.n; }
+uint64_t m2p_read(mfn_t m) { return m2p[m.n]; }
+void m2p_write(mfn_t m, uint64_t gpfn)
+{
+    REQUIRE(m.n < RAM_FRAMES);
+    m2p[m.n] = gpfn;
+}
+enum io_access io_frame_access(mfn_t m)
+{
+    if (m.n >= IO_FULL_MFN && m.n < IO_READ_ONLY_MFN)
+        return IO_FULL;
+    return m.n >= IO_READ_ONLY_MFN && m.n < IO_FORBIDDEN_MFN ? IO_READ_ONLY : IO_NONE;
+}
+
+static unsigned live_pages, pages_left = ~0U;
+void *alloc_pages(unsigned order)
+{
+    if (!pages_left)
+        return NULL;
+    pages_left -= pages_left != ~0U;
+    live_pages++;
+    return calloc(1, PAGE_SIZE << order);
+}
+void free_pages(void *p, unsigned order)
+{
+    live_pages--;
+    free(p);
+}
+void *heap_alloc(size_t size) { return calloc(1, size); }
+void heap_free(void *p) { free(p); }
+
+static unsigned refusals, errors;
+static bool verbose;
+static void print_line(const char *fmt, va_list ap)
+{
+    if (verbose)
+        vfprintf(stderr, fmt, ap);
+}
+void log_print(enum log_level level, const char *fmt, ...)
+{
+    va_list ap;
+
+    errors += level == LOG_ERROR;
+    va_start(ap, fmt);
+    if (level == LOG_ERROR)
+        vfprintf(stderr, fmt, ap);
+    va_end(ap);
+}
+void guest_log(enum log_level level, const char *fmt, ...)
+{
+    char text[300];
+    va_list ap;
+
+    refusals++;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap); /* the sanitizers look at the arguments */
+    va_end(ap);
+    if (verbose)
+        fputs(text, stderr);
+}
+void panic(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    FAIL_TEST("panic");
+    abort();
+}
+
+/* ---- CPUs, domains ---- */
+
+#define CPUS 4
+static struct percpu cpus[CPUS];
+static __thread unsigned self;
+static struct domain doms[2];
+static struct vcpu vcpus[CPUS];
+struct list domain_list;
+cpumask_t cpu_online;
+
+struct percpu *this_cpu(void) { return &cpus[self]; }
+struct percpu *percpu_of(unsigned cpu) { return cpu < CPUS ? &cpus[cpu] : NULL; }
+struct domain *domain_owner_of_frame(domid_t id) { return id == 1 || id == 2 ? &doms[id - 1] : NULL; }
+void domain_pause(struct domain *d) { d->pause_count++; }
+void domain_unpause(struct domain *d) { d->pause_count--; }
+
+/* ---- Translations that a CPU may hold ---- */
+
+static struct {
+    uint8_t write[RAM_FRAMES], read[RAM_FRAMES], walk[RAM_FRAMES];
+} tlb[CPUS];
+static uint8_t walked[RAM_FRAMES];
+
+static void walk_table(unsigned cpu, mfn_t m, unsigned level)
+{
+    const struct domain *d = vcpus[cpu].domain;
+
+    REQUIRE(m.n < RAM_FRAMES);
+    if (walked[m.n]) {
+        REQUIRE(walked[m.n] == level);
+        return;
+    }
+    walked[m.n] = level;
+    tlb[cpu].walk[m.n] = 1;
+    for (unsigned i = 0; i < 512; i++) {
+        uint64_t e = ram[m.n][i];
+        mfn_t to = pte_mfn(e);
+
+        if (!(e & PTE_PRESENT))
+            continue;
+        if (level == 4 && l4_slot_is_ours(i)) {
+            REQUIRE(e == host_l4[i]);
+        } else if (level > 1) {
+            REQUIRE(!(e & PTE_PSE));
+            walk_table(cpu, to, level - 1);
+        } else if (to.n >= RAM_FRAMES || frame_owner(&frames[to.n]) == DOMID_IO) {
+            enum io_access a = io_frame_access(to);
+
+            REQUIRE(d->pv.io_memory && a != IO_NONE && (a == IO_FULL || !(e & PTE_WRITE)));
+        } else {
+            REQUIRE(frame_owner(&frames[to.n]) == d->id && FRAME_REFS(frames[to.n].control));
+            REQUIRE(!(e & PTE_WRITE) || !(frames[to.n].control & FRAME_SHARED_RO));
+            tlb[cpu].read[to.n] = 1;
+            /* The bit of the last level alone: the tables above may get theirs at any time. */
+            tlb[cpu].write[to.n] |= (e & PTE_WRITE) != 0;
+        }
+    }
+}
+
+/* Everything that this CPU can load now */
+static void tlb_load(unsigned cpu)
+{
+    const struct vcpu *v = &vcpus[cpu];
+
+    memset(walked, 0, sizeof(walked));
+    if (v->pv.kernel_root.n)
+        walk_table(cpu, v->pv.kernel_root, 4);
+    if (v->pv.user_root.n)
+        walk_table(cpu, v->pv.user_root, 4);
+}
+
+static void (*in_flush)(void);
+static unsigned flushes;
+volatile uint64_t tlb_clock = 1;
+
+static void flush_cpu(unsigned cpu)
+{
+    uint64_t time = ++tlb_clock;
+
+    flushes++;
+    memset(&tlb[cpu], 0, sizeof(tlb[cpu]));
+    tlb_load(cpu);
+    cpus[cpu].tlb_time = time;
+}
+void tlb_flush_local(void)
+{
+    if (in_flush)
+        in_flush();
+    flush_cpu(self);
+}
+void tlb_load_cr3(uint64_t cr3)
+{
+    cpus[self].loaded_cr3 = cr3;
+    flush_cpu(self);
+}
+void tlb_flush_mask(const cpumask_t *mask)
+{
+    unsigned cpu;
+
+    if (in_flush)
+        in_flush();
+    for_each_cpu (cpu, mask)
+        flush_cpu(cpu);
+}
+void tlb_flush_page_mask(const cpumask_t *mask, unsigned long va) {}
+void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp)
+{
+    cpumask_t late = {{0}};
+    unsigned cpu;
+
+    for_each_cpu (cpu, mask)
+        if (cpus[cpu].tlb_time <= stamp)
+            cpumask_set(cpu, &late);
+    if (!cpumask_empty(&late))
+        tlb_flush_mask(&late);
+}
+
+static void check_model(void)
+{
+    for (unsigned cpu = 0; cpu < CPUS; cpu++)
+        tlb_load(cpu);
+    for (unsigned m = 0; m < RAM_FRAMES; m++) {
+        const struct frame *f = &frames[m];
+        enum frame_type type = TYPE_COUNT(f->type) ? TYPE_OF(f->type) : FRAME_NONE;
+
+        if (frame_owner(f) == 1 || frame_owner(f) == 2)
+            REQUIRE(FRAME_REFS(f->control));
+        REQUIRE(TYPE_COUNT(f->type) <= FRAME_REFS(f->control) || frame_owner(f) == DOMID_FREE);
+        for (unsigned cpu = 0; cpu < CPUS; cpu++) {
+            if (type >= FRAME_L1)
+                REQUIRE(!tlb[cpu].write[m]);
+            if (type == FRAME_WRITABLE)
+                REQUIRE(!tlb[cpu].walk[m]);
+            if (frame_owner(f) == DOMID_FREE && (tlb[cpu].read[m] || tlb[cpu].walk[m]))
+                REQUIRE(cpus[cpu].tlb_time <= f->tlb_stamp);
+        }
+        if (type != FRAME_L1)
+            continue;
+        for (unsigned i = 0; i < 512; i++) {
+            uint64_t e = ram[m][i];
+
+            if ((e & PTE_PRESENT) && (e & PTE_WRITE) && pte_mfn(e).n < RAM_FRAMES &&
+                frame_owner(&frames[pte_mfn(e).n]) != DOMID_IO)
+                REQUIRE(TYPE_OF(frames[pte_mfn(e).n].type) == FRAME_WRITABLE && TYPE_COUNT(frames[pte_mfn(e).n].type));
+        }
+    }
+    for (unsigned i = 0; i < 3; i++)
+        REQUIRE(!memcmp(hole_copy[i], ram[HOLE_TABLES + i], PAGE_SIZE));
+}
+
+static void check_all(void)
+{
+    check_model();
+    REQUIRE(frame_audit() == 0);
+    for (unsigned i = 0; i < 2; i++)
+        REQUIRE(!spin_is_locked(&doms[i].mm_lock));
+}
+
+/* ---- The frames' way to a domain and back, as the page allocator does it ---- */
+
+static unsigned frames_freed;
+static void give_frame(mfn_t m, struct domain *d)
+{
+    struct frame *f = frame_of(m);
+
+    REQUIRE(frame_owner(f) == DOMID_FREE && !FRAME_REFS(f->control));
+    tlb_flush_since(&cpu_online, f->tlb_stamp);
+    memset(ram[m.n], 0, PAGE_SIZE);
+    f->type = 0;
+    f->control = 1 | (uint64_t)d->id << 32 | FRAME_ALLOCATED;
+}
+void alloc_free_domain_frame(mfn_t m, struct domain *owner)
+{
+    struct frame *f = frame_of(m);
+
+    REQUIRE(!FRAME_REFS(f->control) && owner == domain_owner_of_frame(frame_owner(f)) && !TYPE_COUNT(f->type));
+    f->type = 0x5a5a5a5000000000;
+    f->control = (uint64_t)DOMID_FREE << 32;
+    frames_freed++;
+}
+
+/* ---- Descriptors: present system descriptors are refused ---- */
+
+bool descriptor_validate_page(struct domain *d, uint64_t *page)
+{
+    for (unsigned i = 0; i < 512; i++)
+        if ((page[i] >> 47 & 1) && !(page[i] >> 44 & 1))
+            return false;
+    return true;
+}
+static unsigned ldt_flushes;
+void descriptor_flush_ldt(struct vcpu *v)
+{
+    REQUIRE(!spin_is_locked(&v->domain->mm_lock));
+    v->pv.ldt_mapped = 0;
+    ldt_flushes++;
+}
+int descriptor_set_ldt(struct vcpu *v, unsigned long base, unsigned entries) { return entries > 8192 ? -EINVAL : 0; }
+void descriptor_release(struct vcpu *v) {}
+
+/* ---- Hypercalls ---- */
+
+static char bad_pointer[1];
+static unsigned bad_after = ~0U; /* copies until one fails */
+size_t copy_from_guest(void *to, const void *guest, size_t n)
+{
+    if ((const char *)guest >= bad_pointer && (const char *)guest < bad_pointer + 4096)
+        return n;
+    if (!bad_after)
+        return n;
+    bad_after -= bad_after != ~0U;
+    memcpy(to, guest, n);
+    return 0;
+}
+size_t copy_to_guest(void *guest, const void *from, size_t n)
+{
+    if (guest == bad_pointer)
+        return n;
+    memcpy(guest, from, n);
+    return 0;
+}
+
+#define CONTINUED 0x777777L
+static uint64_t continued[5];
+static bool (*preempt)(void); /* null: never */
+bool hypercall_preempt_check(void) { return preempt && preempt(); }
+long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    continued[0] = a1;
+    continued[1] = a2;
+    continued[2] = a3;
+    continued[3] = a4;
+    continued[4] = a5;
+    return CONTINUED;
+}
+
+static unsigned slices;
+static bool (*between_slices)(void); /* false: the guest never comes back to the call */
+static long hypercall(hypercall_handler_t *call, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
+{
+    uint64_t a[5] = {a1, a2, a3, a4, 0};
+    unsigned cpu = self;
+    long rc;
+
+    for (slices = 1; (rc = call(a[0], a[1], a[2], a[3], a[4])) == CONTINUED; slices++) {
+        unsigned n = slices;
+
+        REQUIRE(n < 100000);
+        memcpy(a, continued, sizeof(a));
+        if (between_slices && !between_slices())
+            break;
+        self = cpu;
+        slices = n;
+    }
+    return rc;
+}
+static uint32_t done;
+static long mmu_update_n(struct mmu_update *u, unsigned n)
+{
+    long rc;
+
+    done = 0;
+    rc = hypercall(hypercall_mmu_update, (uint64_t)u, n, (uint64_t)&done, DOMID_SELF);
+    REQUIRE(rc == CONTINUED || (rc == 0 && done == n) || (rc < 0 && done < n));
+    return rc;
+}
+static long mmuext_n(struct mmuext_op *op, unsigned n)
+{
+    long rc;
+
+    done = 0;
+    rc = hypercall(hypercall_mmuext_op, (uint64_t)op, n, (uint64_t)&done, DOMID_SELF);
+    REQUIRE(rc == CONTINUED || (rc == 0 && done == n) || (rc < 0 && done < n));
+    return rc;
+}
+static long mmuext(unsigned cmd, uint64_t mfn)
+{
+    struct mmuext_op op = {.cmd = cmd, .arg1.mfn = mfn};
+
+    return mmuext_n(&op, 1);
+}
+/* Entry 'slot' of the table in frame m */
+static long set_entry(uint64_t m, unsigned slot, uint64_t e)
+{
+    struct mmu_update u = {.ptr = m << PAGE_SHIFT | slot * 8 | MMU_NORMAL_PT_UPDATE, .val = e};
+
+    return mmu_update_n(&u, 1);
+}
+
+/* ---- Start and end ---- */
+
+#define RW (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED | PTE_DIRTY)
+#define RO (PTE_PRESENT | PTE_USER | PTE_ACCESSED)
+static uint64_t entry(uint64_t m, uint64_t flags) { return m << PAGE_SHIFT | flags; }
+static uint64_t dom_mfn(unsigned d, unsigned i) { return DOMAIN_FIRST + d * DOMAIN_FRAMES + i; }
+
+/* What each frame of a domain is for, if nobody does otherwise */
+enum { ROOT, ROOT_L3, ROOT_L2, ROOT_L1, FIRST_OTHER };
+static unsigned role_level(unsigned i) /* 0: data */
+{
+    static const uint8_t level[] = {1, 1, 1, 1, 2, 2, 3, 4, 0, 0, 0, 0};
+
+    return i < FIRST_OTHER ? 4 - i : level[i % sizeof(level)];
+}
+
+static void start_domain(unsigned n)
+{
+    struct domain *d = &doms[n];
+
+    memset(d, 0, sizeof(*d));
+    d->id = (domid_t)(n + 1);
+    d->vcpu_count = 2;
+    d->pv.io_memory = n == 0;
+    list_add_tail(&domain_list, &d->list);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned cpu = n * 2 + i;
+        struct vcpu *v = d->vcpus[i] = &vcpus[cpu];
+
+        memset(v, 0, sizeof(*v));
+        v->domain = d;
+        v->id = i;
+        v->processor = cpu;
+        v->pv.kernel_mode = true;
+        cpumask_set(cpu, &d->dirty_cpus);
+        cpus[cpu].current_vcpu = v;
+    }
+    for (unsigned i = 0; i < DOMAIN_FRAMES; i++)
+        give_frame(MFN(dom_mfn(n, i)), d);
+    ram[dom_mfn(n, ROOT)][0] = entry(dom_mfn(n, ROOT_L3), RW);
+    ram[dom_mfn(n, ROOT_L3)][0] = entry(dom_mfn(n, ROOT_L2), RW);
+    ram[dom_mfn(n, ROOT_L2)][0] = entry(dom_mfn(n, ROOT_L1), RW);
+    for (unsigned i = 0; i < DOMAIN_FRAMES; i++)
+        if (role_level(i) == 0)
+            ram[dom_mfn(n, ROOT_L1)][i] = entry(dom_mfn(n, i), RW);
+    REQUIRE(mmu_set_initial_root(d->vcpus[0], MFN(dom_mfn(n, ROOT))) == 0);
+    REQUIRE(mmu_set_roots(d->vcpus[1], MFN(dom_mfn(n, ROOT)), MFN(0)) == 0);
+}
+
+static void start_machine(void)
+{
+    void *memory = ram ? ram : aligned_alloc(PAGE_SIZE, RAM_FRAMES * PAGE_SIZE);
+
+    ram = memory;
+    memset(ram, 0, RAM_FRAMES * PAGE_SIZE);
+    memset(frames, 0, sizeof(frames));
+    memset(cpus, 0, sizeof(cpus));
+    memset(tlb, 0, sizeof(tlb));
+    memset(host_l4, 0, sizeof(host_l4));
+    max_frame = RAM_FRAMES;
+    list_init(&domain_list);
+    self = 0;
+    tlb_clock = 1;
+    preempt = NULL;
+    between_slices = NULL;
+    in_flush = NULL;
+    bad_after = pages_left = ~0U;
+    cpu_online.bits[0] = (1UL << CPUS) - 1;
+    for (unsigned i = 0; i < CPUS; i++)
+        cpus[i].id = i;
+    for (unsigned m = 0; m < RAM_FRAMES; m++)
+        frames[m].control = m >= DOMAIN_FIRST ? (uint64_t)DOMID_FREE << 32
+                            : m == IO_FIRST || m == IO_FIRST + 1 ? 1 | (uint64_t)DOMID_IO << 32
+                                                                 : 1 | (uint64_t)DOMID_CROFT << 32;
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned slot = 0; slot < 512; slot++)
+            ram[HOLE_TABLES + i][slot] = i < 2 ? entry(HOLE_TABLES + i + 1, PTE_PRESENT | PTE_WRITE)
+                                               : entry(CROFT_FIRST + 1, PTE_PRESENT | PTE_WRITE);
+        memcpy(hole_copy[i], ram[HOLE_TABLES + i], PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < HOLE_L4_COUNT; i++)
+        host_l4[HOLE_L4_FIRST + i] = entry(HOLE_TABLES, PTE_PRESENT | PTE_WRITE);
+    start_domain(0);
+    start_domain(1);
+    frame_share(MFN(SHARED_RW), &doms[0], true);
+    frame_share(MFN(SHARED_RO), &doms[0], false);
+    refusals = errors = flushes = frames_freed = 0;
+}
+
+/* Ends both domains; every frame must come back. */
+static void end_machine(void)
+{
+    preempt = NULL;
+    between_slices = NULL;
+    in_flush = NULL;
+    bad_after = pages_left = ~0U;
+    for (unsigned m = 0; m < RAM_FRAMES; m++) {
+        struct domain *d = domain_owner_of_frame(frame_owner(&frames[m]));
+
+        if (!d || !(frames[m].type & TYPE_PINNED) || !TYPE_COUNT(frames[m].type))
+            continue;
+        self = d == &doms[0] ? 0 : 2;
+        REQUIRE(mmuext(MMUEXT_UNPIN_TABLE, m) == 0);
+    }
+    for (unsigned i = 0; i < CPUS; i++) {
+        self = i;
+        mmu_release_vcpu(&vcpus[i]);
+        REQUIRE(!vcpus[i].pv.kept && !vcpus[i].pv.doomed);
+    }
+    check_all();
+    for (unsigned m = DOMAIN_FIRST; m < RAM_FRAMES; m++) {
+        struct domain *d = domain_owner_of_frame(frame_owner(&frames[m]));
+
+        if (d && (frames[m].control & FRAME_ALLOCATED))
+            REQUIRE(frame_release(MFN(m), d));
+        REQUIRE(frame_owner(&frames[m]) == DOMID_FREE);
+    }
+    for (unsigned m = SHARED_RW; m <= SHARED_RO; m++)
+        if (frames[m].control & FRAME_SHARED)
+            REQUIRE(frame_unshare(MFN(m)) == 0);
+    check_all();
+    REQUIRE(live_pages == 0);
+    free(ram);
+    ram = NULL;
+}
+
+#endif
