@@ -19,6 +19,7 @@
 #include "platform/irq.h"
 #include "platform/pci.h"
 #include "platform/power.h"
+#include "pv/mode.h"
 #include "sched/time.h"
 
 void main(uint32_t magic, uint32_t info)
@@ -34,6 +35,7 @@ void main(uint32_t magic, uint32_t info)
     apic_init_boot();
     apic_init_cpu();
     domains_init();
+    pv_init();
     sched_init();
     sched_add_idle(current);
     pci_init();

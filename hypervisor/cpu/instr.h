@@ -145,11 +145,16 @@ static inline void xsetbv(uint32_t i, uint64_t v)
 {
     __asm__ volatile("xsetbv" ::"c"(i), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)));
 }
+#ifdef CROFT_HOST_TEST /* no effect there */
+static inline void invlpg(unsigned long va) { (void)va; }
+static inline void wbinvd(void) {}
+#else
 static inline void invlpg(unsigned long va) { __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory"); }
+static inline void wbinvd(void) { __asm__ volatile("wbinvd" ::: "memory"); }
+#endif
 static inline void clts(void) { __asm__ volatile("clts"); }
 static inline void cli(void) { __asm__ volatile("cli" ::: "memory"); }
 static inline void sti(void) { __asm__ volatile("sti" ::: "memory"); }
-static inline void wbinvd(void) { __asm__ volatile("wbinvd" ::: "memory"); }
 
 #define PORT_IO(suffix, type)                                                                      \
     static inline type in##suffix(uint16_t port)                                                   \

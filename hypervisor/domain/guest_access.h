@@ -31,7 +31,7 @@ static inline bool guest_read16(uint64_t to[2], const void *guest)
 {
     uint32_t ok = 0;
 
-    if (unlikely(!guest_range_ok(guest, 16)))
+    if (unlikely((unsigned long)guest < HOLE_END && !guest_range_ok(guest, 16)))
         return false;
     if (smap_enabled)
         __asm__ volatile("stac" ::: "memory");

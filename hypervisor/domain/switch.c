@@ -158,6 +158,8 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
         sti();
         reset_stack_and_leave(idle_loop);
     }
+    if (unlikely(next->pv.nmi_pending))
+        softirq_raise(SOFTIRQ_NMI);
     time_switch_in(next);
     if (unlikely(!ok)) {
         sti();

@@ -10,46 +10,48 @@
 /* Placeholder result of a continued call inside a multicall: never reaches a guest. */
 #define RESTARTED 0x5245535452L
 
-#define CALL(n) [__HYPERVISOR_##n] = {hypercall_##n, #n, false, 0}
-#define PRIVILEGED(n) [__HYPERVISOR_##n] = {hypercall_##n, #n, true, 0}
+/* The table: X(name, privileged). Privileged: domain 0 only, others get -EPERM. */
+#define HYPERCALLS(X)                                                                                                  \
+    X(set_trap_table, false)                                                                                           \
+    X(mmu_update, false)                                                                                               \
+    X(set_gdt, false)                                                                                                  \
+    X(stack_switch, false)                                                                                             \
+    X(set_callbacks, false)                                                                                            \
+    X(fpu_taskswitch, false)                                                                                           \
+    X(sched_op_compat, false)                                                                                          \
+    X(platform_op, true)                                                                                               \
+    X(set_debugreg, false)                                                                                             \
+    X(get_debugreg, false)                                                                                             \
+    X(update_descriptor, false)                                                                                        \
+    X(memory_op, false)                                                                                                \
+    X(multicall, false)                                                                                                \
+    X(update_va_mapping, false)                                                                                        \
+    X(set_timer_op, false)                                                                                             \
+    X(event_channel_op_compat, false)                                                                                  \
+    X(xen_version, false)                                                                                              \
+    X(console_io, false)                                                                                               \
+    X(physdev_op_compat, false)                                                                                        \
+    X(grant_table_op, false)                                                                                           \
+    X(vm_assist, false)                                                                                                \
+    X(update_va_mapping_otherdomain, false)                                                                            \
+    X(iret, false)                                                                                                     \
+    X(vcpu_op, false)                                                                                                  \
+    X(set_segment_base, false)                                                                                         \
+    X(mmuext_op, false)                                                                                                \
+    X(nmi_op, false)                                                                                                   \
+    X(sched_op, false)                                                                                                 \
+    X(callback_op, false)                                                                                              \
+    X(event_channel_op, false)                                                                                         \
+    X(physdev_op, false)                                                                                               \
+    X(xenpmu_op, false)                                                                                                \
+    X(mca, true)
 
-const struct hypercall hypercall_table[HYPERCALL_COUNT] = {
-    CALL(set_trap_table),
-    CALL(mmu_update),
-    CALL(set_gdt),
-    CALL(stack_switch),
-    CALL(set_callbacks),
-    CALL(fpu_taskswitch),
-    CALL(sched_op_compat),
-    PRIVILEGED(platform_op),
-    CALL(set_debugreg),
-    CALL(get_debugreg),
-    CALL(update_descriptor),
-    CALL(memory_op),
-    CALL(multicall),
-    CALL(update_va_mapping),
-    CALL(set_timer_op),
-    CALL(event_channel_op_compat),
-    CALL(xen_version),
-    CALL(console_io),
-    CALL(physdev_op_compat),
-    CALL(grant_table_op),
-    CALL(vm_assist),
-    CALL(update_va_mapping_otherdomain),
-    CALL(iret),
-    CALL(vcpu_op),
-    CALL(set_segment_base),
-    CALL(mmuext_op),
-    CALL(nmi_op),
-    CALL(sched_op),
-    CALL(callback_op),
-    CALL(event_channel_op),
-    CALL(physdev_op),
-    CALL(xenpmu_op),
-    [__HYPERVISOR_mca] = {hypercall_mca, "mca", true, 0},
-};
+#define ROW(n, privileged) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged},
+#define ENTRY(n, privileged) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,
+const struct hypercall hypercall_table[HYPERCALL_COUNT] = {HYPERCALLS(ROW)};
+hypercall_handler_t *const hypercall_entries[HYPERCALL_COUNT] = {HYPERCALLS(ENTRY)};
 
-static uint64_t counters[HYPERCALL_COUNT]; /* calls that came by multicall or were restarted; direct ones are in the vcpus */
+static uint64_t counters[HYPERCALL_COUNT]; /* elements of multicalls; direct calls are counted by vcpu */
 
 /* From the entry code: the call is not in the table, or not for this domain. */
 long hypercall_refused(uint64_t nr);

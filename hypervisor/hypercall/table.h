@@ -5,16 +5,16 @@
 #include "hypercall/dispatch.h"
 
 #define HYPERCALL_COUNT 64
-#define HYPERCALL_SHIFT 5 /* log2 of the size of an entry */
 
 struct hypercall {
     hypercall_handler_t *handler; /* null: -ENOSYS */
     const char *name;
-    bool privileged; /* domain 0 only: others get -EPERM */
-    uint64_t pad;
+    bool privileged;
 };
-_Static_assert(sizeof(struct hypercall) == 1 << HYPERCALL_SHIFT, "the entry code indexes the table by shifting");
-
 extern const struct hypercall hypercall_table[HYPERCALL_COUNT];
+
+/* What the entry code calls, by number: the handler, or hypercall_checked for privileged calls; null: none. */
+extern hypercall_handler_t *const hypercall_entries[HYPERCALL_COUNT];
+hypercall_handler_t hypercall_checked; /* pv/entry.S: checks, then goes on to the handler; number in rax */
 
 #endif

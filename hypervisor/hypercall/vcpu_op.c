@@ -1,6 +1,7 @@
 /* vcpu_op: bringing up vcpus, and what a guest registers and asks for each of them. */
 #include "domain/domain.h"
 #include "domain/guest_access.h"
+#include "cpu/softirq.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -137,7 +138,8 @@ static long op_set_singleshot(struct vcpu *v, const void *guest)
 {
     struct vcpu_set_singleshot_timer a;
 
-    if (unlikely(copy_from_guest(&a, guest, sizeof(a))))
+    _Static_assert(sizeof(a) == 16, "read by guest_read16");
+    if (unlikely(!guest_read16((uint64_t *)&a, guest)))
         return -EFAULT;
     if (a.flags & VCPU_SSHOTTMR_future && a.timeout_abs_ns < now())
         return -ETIME;
@@ -161,7 +163,7 @@ static long op_send_nmi(struct vcpu *v)
 {
     if (__atomic_exchange_n(&v->pv.nmi_pending, true, __ATOMIC_SEQ_CST))
         return 0;
-    __atomic_store_n(&v->pv.exit_work, true, __ATOMIC_SEQ_CST);
+    softirq_raise_on(v->processor, SOFTIRQ_NMI); /* a switch to v looks as well */
     vcpu_kick(v);
     return 0;
 }

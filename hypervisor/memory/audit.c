@@ -84,6 +84,9 @@ static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
     }
 }
 
+/* References of unfinished MMU work */
+static void count_held(void *a, mfn_t m) { count(a, m, TYPE_OF(frame_of(m)->type), "a vcpu's unfinished work"); }
+
 static void audit_vcpus(struct audit *a)
 {
     struct domain *d;
@@ -95,6 +98,7 @@ static void audit_vcpus(struct audit *a)
                 count(a, v->pv.kernel_root, FRAME_L4, "a vcpu's kernel root");
             if (v->pv.user_root.n)
                 count(a, v->pv.user_root, FRAME_L4, "a vcpu's user root");
+            mmu_each_held(v, count_held, a);
         }
 }
 
@@ -122,6 +126,8 @@ static void compare(struct audit *a, mfn_t m)
         finding(a, "frame 0x%lx type 0x%lx: %u typed references, %u are in use", m.n, f->type, typed, known_typed);
     if (typed > refs)
         finding(a, "frame 0x%lx has more typed references (%u) than references (%u)", m.n, typed, refs);
+    if (typed && TYPE_OF(f->type) > FRAME_WRITABLE && (f->control & FRAME_SHARED))
+        finding(a, "frame 0x%lx is Croft's own and has type 0x%lx", m.n, f->type);
     if (table && !(f->type & TYPE_VALIDATED))
         finding(a, "frame 0x%lx is a page table that is not validated: type 0x%lx", m.n, f->type);
 }

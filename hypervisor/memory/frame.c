@@ -18,20 +18,40 @@ bool frame_get(mfn_t m, const struct domain *d)
 
 void frame_put(mfn_t m) { frame_ref_put(frame_of(m)); }
 
-void frame_last_put(struct frame *f)
+void frame_last_put(struct frame *f, uint64_t control)
 {
-    uint64_t c = f->control;
-
-    ASSERT(!TYPE_COUNT(f->type) && !(c & (FRAME_ALLOCATED | FRAME_SHARED)));
+    ASSERT(FRAME_REFS(control) == 1 && !TYPE_COUNT(f->type) && !(control & (FRAME_ALLOCATED | FRAME_SHARED)));
     /* Read-only mappings took no type: whatever CPU of the owner may hold one must flush before the frame's next use. */
     f->tlb_stamp = tlb_clock;
-    alloc_free_domain_frame(mfn_of(f), domain_owner_of_frame(FRAME_OWNER(c)));
+    alloc_free_domain_frame(mfn_of(f), domain_owner_of_frame(FRAME_OWNER(control)));
 }
 
-/* It was a page table or a descriptor page: a CPU may still use it as that, from its paging-structure caches. */
-void frame_type_changed(struct frame *f, const struct domain *d)
+void frame_last_writable_put(struct frame *f)
 {
-    tlb_flush_since(&d->dirty_cpus, f->tlb_stamp);
+    uint64_t t = READ_ONCE(f->type);
+
+    ASSERT(TYPE_OF(t) == FRAME_WRITABLE && TYPE_COUNT(t));
+    /* The stamp goes first: whoever sees the count at zero must see a stamp not older than the last use. */
+    do {
+        if (TYPE_COUNT(t) == 1)
+            f->tlb_stamp = tlb_clock;
+    } while (!frame_cas(&f->type, &t, t - 1));
+    frame_ref_put(f);
+}
+
+/*
+ * It was a page table or a descriptor page: a CPU may still use it as that, from its paging-structure caches. Until the flush is
+ * over nobody may let the guest write to it, so the others, who need not hold the mm_lock, wait.
+ */
+void frame_type_changed(struct frame *f, const struct domain *d, bool first)
+{
+    if (first) {
+        tlb_flush_since(&d->dirty_cpus, f->tlb_stamp);
+        __atomic_fetch_and(&f->type, ~TYPE_FLUSHING, __ATOMIC_RELEASE);
+        return;
+    }
+    while (__atomic_load_n(&f->type, __ATOMIC_ACQUIRE) & TYPE_FLUSHING)
+        cpu_relax();
 }
 
 bool frame_get_writable(mfn_t m, const struct domain *d)

@@ -48,7 +48,7 @@ struct frame {
 #define TYPE_MASK (15UL << 32)
 #define TYPE_VALIDATED (1UL << 36)
 #define TYPE_PINNED (1UL << 37)      /* the guest pinned it: one type reference */
-#define TYPE_HELD (1UL << 38)        /* on a held list: one type reference (pv/mmu_types.c) */
+#define TYPE_FLUSHING (1UL << 38)    /* WRITABLE since a moment ago: others wait until its first user has flushed */
 
 #define frame_table ((struct frame *)FRAME_TABLE_START)
 extern uint64_t max_frame; /* one above the highest RAM frame */

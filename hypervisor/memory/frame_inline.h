@@ -16,8 +16,10 @@ static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
     return likely(__atomic_compare_exchange_n(word, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
 }
 
-void frame_last_put(struct frame *f);                                    /* the last reference went: frees it */
-void frame_type_changed(struct frame *f, const struct domain *d);        /* it was a table: flushes */
+void frame_last_put(struct frame *f, uint64_t control);           /* the last reference went: frees it. control: before */
+void frame_last_writable_put(struct frame *f);                    /* frame_writable_put where the count may go to zero */
+/* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
+void frame_type_changed(struct frame *f, const struct domain *d, bool first);
 
 static inline bool frame_ref_get(struct frame *f, domid_t owner)
 {
@@ -34,11 +36,10 @@ static inline void frame_ref_put(struct frame *f)
 {
     uint64_t c = READ_ONCE(f->control);
 
-    do {
-        ASSERT(FRAME_REFS(c));
-    } while (!frame_cas(&f->control, &c, c - 1));
-    if (unlikely(FRAME_REFS(c) == 1))
-        frame_last_put(f);
+    while (!frame_cas(&f->control, &c, c - 1))
+        ;
+    if (unlikely(FRAME_REFS(c) <= 1))
+        frame_last_put(f, c);
 }
 
 static inline bool frame_writable_get(struct frame *f, const struct domain *d)
@@ -50,7 +51,7 @@ static inline bool frame_writable_get(struct frame *f, const struct domain *d)
     t = READ_ONCE(f->type);
     do {
         if (TYPE_COUNT(t) == 0)
-            next = TYPE_MAKE(FRAME_WRITABLE) | 1;
+            next = TYPE_MAKE(FRAME_WRITABLE) | 1 | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
         else
             next = t + 1;
         if (unlikely((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
@@ -59,8 +60,8 @@ static inline bool frame_writable_get(struct frame *f, const struct domain *d)
             return false;
         }
     } while (!frame_cas(&f->type, &t, next));
-    if (unlikely(TYPE_COUNT(t) == 0 && TYPE_OF(t) > FRAME_WRITABLE))
-        frame_type_changed(f, d);
+    if (unlikely(next & TYPE_FLUSHING))
+        frame_type_changed(f, d, TYPE_COUNT(next) == 1);
     return true;
 }
 
@@ -68,11 +69,11 @@ static inline void frame_writable_put(struct frame *f)
 {
     uint64_t t = READ_ONCE(f->type);
 
-    ASSERT(TYPE_OF(t) == FRAME_WRITABLE && TYPE_COUNT(t));
-    /* The stamp goes first: whoever sees the count at zero must see a stamp not older than the last use. */
     do {
-        if (TYPE_COUNT(t) == 1)
-            f->tlb_stamp = tlb_clock;
+        if (unlikely(t >> 32 != FRAME_WRITABLE || TYPE_COUNT(t) <= 1)) {
+            frame_last_writable_put(f);
+            return;
+        }
     } while (!frame_cas(&f->type, &t, t - 1));
     frame_ref_put(f);
 }

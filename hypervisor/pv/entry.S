@@ -113,7 +113,7 @@ iret_fast:
         je      iret_long                       /* user mode: rcx and r11 are still whole */
         cmpl    $0, FROM_RSP(CPU_softirq_pending)(%rsp)
         jne     iret_long
-        cmpw    $0, VCPU_exit_work(%rax)        /* and nmi_masked behind it */
+        cmpb    $0, VCPU_nmi_masked(%rax)
         jne     iret_long
         cmpb    $0, smap_enabled(%rip)
         jne     iret_long
@@ -162,9 +162,17 @@ iret_fast:
         mov     FROM_RSP(REGS_r11)(%rsp), %r11
         sub     $REGS_rsp - REGS_rip, %rsp
         jmp     iret_to_guest
-iret_long:
+iret_long:                              /* still, or again, with all of the frame to push */
         mov     $HYPERCALL_iret, %eax
-        jmp     syscall_entry_long
+        push    %r11
+        pushq   $GUEST_CS64
+        push    %rcx
+        pushq   $0
+        SAVE_GPRS
+        mov     CPU_current_vcpu(%rsp), %rbx
+        cmpb    $0, VCPU_kernel_mode(%rbx)
+        je      user_syscall
+        jmp     iret_hypercall
 iret_no_root:
         sub     $REGS_rsp, %rsp
         mov     %rsp, %rdi
@@ -184,7 +192,6 @@ iret_no_root:
 syscall_entry:
         cmp     $HYPERCALL_iret, %rax
         je      iret_fast
-syscall_entry_long:
         push    %r11
         pushq   $GUEST_CS64
         push    %rcx
@@ -195,31 +202,20 @@ syscall_entry_long:
         je      user_syscall
 
         /* A hypercall: number in rax, arguments in rdi, rsi, rdx, r10, r8 */
-        cmp     $HYPERCALL_iret, %eax
-        je      iret_hypercall
         sti
         incq    VCPU_stats_hypercalls(%rbx)
         cmp     $HYPERCALL_COUNT_, %rax
         jae     1f
         mov     %r10, %rcx
-        mov     %eax, %r10d
-        shl     $HYPERCALL_ENTRY_SHIFT, %eax
-        lea     hypercall_table(%rip), %r11
-        add     %rax, %r11
-        cmpb    $0, HYPERCALL_privileged(%r11)
-        jne     3f
-4:      mov     HYPERCALL_handler(%r11), %rax
-        test    %rax, %rax
-        jz      5f
-        call    *%rax
+        lea     hypercall_entries(%rip), %r11
+        mov     (%r11,%rax,8), %r11
+        test    %r11, %r11
+        jz      1f
+        call    *%r11
         cmpb    $0, CPU_hypercall_restart(%rsp)
         jne     2f
         mov     %rax, REGS_rax(%rsp)
         jmp     ret_to_guest
-3:      mov     VCPU_domain(%rbx), %rax
-        cmpb    $0, DOMAIN_is_privileged(%rax)
-        jne     4b
-5:      mov     %r10, %rax
 1:      mov     %rax, %rdi
         call    hypercall_refused
         mov     %rax, REGS_rax(%rsp)
@@ -227,6 +223,17 @@ syscall_entry_long:
 2:      mov     %rsp, %rdi
         call    hypercall_restart
         jmp     ret_to_guest
+
+/* A privileged hypercall, as if called in the handler's place: rax = number, rbx = current, arguments where C has them. */
+GLOBAL hypercall_checked
+        mov     VCPU_domain(%rbx), %r11
+        cmpb    $0, DOMAIN_is_privileged(%r11)
+        je      1f
+        imul    $HYPERCALL_size, %eax, %eax
+        lea     hypercall_table(%rip), %r11
+        jmp     *HYPERCALL_handler(%r11, %rax)
+1:      mov     %rax, %rdi
+        jmp     hypercall_refused
 
 syscall32_entry:                        /* SYSCALL in compatibility mode */
         push    %r11
@@ -421,8 +428,6 @@ ret_to_guest_irqs_off:
         cmpl    $0, CPU_softirq_pending(%rsp)
         jne     1f
         mov     CPU_current_vcpu(%rsp), %rbx
-        cmpb    $0, VCPU_exit_work(%rbx)
-        jne     2f
         mov     VCPU_info(%rbx), %rax
         cmpb    $0, INFO_upcall_pending(%rax)
         jne     3f
@@ -431,8 +436,8 @@ GLOBAL iret_to_guest
         iretq
 3:      cmpb    $0, INFO_upcall_mask(%rax)
         jne     4b
-2:      mov     %rsp, %rdi
-        call    pv_exit_work
+        mov     %rsp, %rdi
+        call    pv_deliver_event
         jmp     ret_to_guest
 1:      sti
         call    softirq_run

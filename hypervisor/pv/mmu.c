@@ -15,10 +15,12 @@
 /*
  * Replaces one entry of a table (its frame is typed; mm_lock held). The new entry's references come first, then the write,
  * then the old one's go. Accessed and dirty bits the processor sets meanwhile are not lost in the old value.
+ * expected, if there is one: -EAGAIN if the entry is no longer that when it is written, which such a bit may cause.
  */
-static inline __attribute__((always_inline)) int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad)
+static inline __attribute__((always_inline)) int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad,
+                                                                  const uint64_t *expected)
 {
-    uint64_t old = READ_ONCE(*where);
+    uint64_t old = expected ? *expected : READ_ONCE(*where);
     int rc;
 
     if (unlikely(level == 4 && l4_slot_is_ours(slot)))
@@ -30,6 +32,8 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
             while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
                                                 __ATOMIC_RELAXED))
                 ;
+        } else if (expected) {
+            return __atomic_compare_exchange_n(where, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED) ? 0 : -EAGAIN;
         } else {
             WRITE_ONCE(*where, new);
         }
@@ -42,6 +46,11 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
         while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
                                             __ATOMIC_RELAXED))
             ;
+    } else if (expected) {
+        if (!__atomic_compare_exchange_n(where, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+            entry_put(c, level, new);
+            return -EAGAIN;
+        }
     } else {
         WRITE_ONCE(*where, new);
     }
@@ -63,7 +72,7 @@ static inline __attribute__((always_inline)) int update_frame(struct mmu_context
         uint64_t *table = mfn_to_virt(m);
         unsigned slot = offset / 8;
 
-        return entry_replace(c, type_level(TYPE_OF(t)), slot, table + slot, val, keep_ad);
+        return entry_replace(c, type_level(TYPE_OF(t)), slot, table + slot, val, keep_ad, NULL);
     }
     if (!frame_get_writable(m, d))
         return refuse(-EINVAL, "update of frame 0x%lx: neither a page table nor writable (type 0x%lx)\n", m.n, t);
@@ -85,6 +94,15 @@ static struct domain *frames_domain(unsigned domid, long *err)
     *err = d->is_privileged ? refuse(-ESRCH, "mmu_update on frames of domain %u: there is no such domain\n", domid)
                             : refuse(-EPERM, "mmu_update on frames of domain %u needs privilege\n", domid);
     return NULL;
+}
+
+static long machphys_update(struct domain *frames, mfn_t m, uint64_t pfn)
+{
+    if (!frames || !frame_get(m, frames))
+        return refuse(-EINVAL, "machine-to-physical update of frame 0x%lx, which this domain does not own\n", m.n);
+    m2p_write(m, pfn);
+    frame_put(m);
+    return 0;
 }
 
 long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
@@ -109,7 +127,12 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
             return -EFAULT;
     }
     c = (struct mmu_context){.frames = frames, .v = v};
-    for (; i < count; i++) {
+    if (unlikely(v->pv.doomed)) {
+        c.l = domain_mm_lock(d);
+        rc = mmu_drain_doomed(&c) ? 0 : MMU_RESTART;
+        domain_mm_unlock(c.l);
+    }
+    for (; !rc && i < count; i++) {
         struct mmu_update u;
         bool preempted = false;
 
@@ -127,26 +150,14 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
         if (likely(!preempted)) {
             mfn_t m = MFN((u.ptr & ~7UL) >> PAGE_SHIFT);
 
-            switch (u.ptr & 7) {
-            case MMU_NORMAL_PT_UPDATE:
-            case MMU_PT_UPDATE_NO_TRANSLATE: /* PV entries hold machine frames anyway */
+            if (likely(!(u.ptr & 5))) /* MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD */
+                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, u.ptr & MMU_PT_UPDATE_PRESERVE_AD);
+            else if ((u.ptr & 7) == MMU_PT_UPDATE_NO_TRANSLATE) /* PV entries hold machine frames anyway */
                 rc = update_frame(&c, m, u.ptr & 0xff8, u.val, false);
-                break;
-            case MMU_PT_UPDATE_PRESERVE_AD:
-                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, true);
-                break;
-            case MMU_MACHPHYS_UPDATE:
-                if (!frames || !frame_get(m, frames)) {
-                    rc = refuse(-EINVAL, "machine-to-physical update of frame 0x%lx, which this domain does not own\n", m.n);
-                    break;
-                }
-                m2p_write(m, u.val);
-                frame_put(m);
-                rc = 0;
-                break;
-            default:
+            else if ((u.ptr & 7) == MMU_MACHPHYS_UPDATE)
+                rc = machphys_update(frames, m, u.val);
+            else
                 rc = refuse(-ENOSYS, "mmu_update command %lu\n", u.ptr & 7);
-            }
             if (unlikely(v->pv.kept && rc != MMU_RESTART))
                 mmu_drop_kept(&c);
             if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
@@ -171,38 +182,40 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
     return rc;
 }
 
-uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
+/* One step down: the table that entry 'slot' of m points to. Hypervisor slots hold large pages; a guest's do not. */
+static inline bool walk_step(mfn_t *m, unsigned long slot)
 {
-    mfn_t m = v->pv.kernel_root;
+    uint64_t e = ((uint64_t *)mfn_to_virt(*m))[slot & 511];
 
-    for (unsigned level = 4; level > 1; level--) {
-        uint64_t e = ((uint64_t *)mfn_to_virt(m))[va >> (12 + 9 * (level - 1)) & 511];
-
-        /* Hypervisor slots hold large pages; a guest's do not. */
-        if (!(e & PTE_PRESENT) || (e & PTE_PSE))
-            return 0;
-        m = pte_mfn(e);
-    }
-    *l1_mfn = m;
-    *l1_slot = va >> 12 & 511;
-    return ((uint64_t *)mfn_to_virt(m))[*l1_slot];
+    *m = pte_mfn(e);
+    return likely((e & (PTE_PRESENT | PTE_PSE)) == PTE_PRESENT);
 }
 
-static bool in_hole(unsigned long va) { return va >= HOLE_START && va < HOLE_END; }
+static inline bool find_l1_table(const struct vcpu *v, unsigned long va, mfn_t *m)
+{
+    *m = v->pv.kernel_root;
+    return walk_step(m, va >> 39) && walk_step(m, va >> 30) && walk_step(m, va >> 21);
+}
+
+uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
+{
+    if (!find_l1_table(v, va, l1_mfn))
+        return 0;
+    *l1_slot = va >> 12 & 511;
+    return ((uint64_t *)mfn_to_virt(*l1_mfn))[*l1_slot];
+}
+
+/* By the slot: an address that is not canonical leads to the hypervisor's tables as well. */
+static inline bool in_hole(unsigned long va) { return l4_slot_is_ours(va >> 39 & 511); }
 
 /* The entry that maps va in the current kernel root; false if a table on the way is missing. mm_lock held. */
-static bool find_l1_entry(const struct vcpu *v, unsigned long va, uint64_t **entry)
+static inline bool find_l1_entry(const struct vcpu *v, unsigned long va, uint64_t **entry)
 {
     mfn_t m;
-    unsigned slot;
 
-    m = INVALID_MFN;
-    if (in_hole(va))
+    if (unlikely(in_hole(va) || !find_l1_table(v, va, &m)))
         return false;
-    mmu_walk(v, va, &m, &slot);
-    if (m.n == INVALID_MFN.n)
-        return false;
-    *entry = (uint64_t *)mfn_to_virt(m) + slot;
+    *entry = (uint64_t *)mfn_to_virt(m) + (va >> 12 & 511);
     return true;
 }
 
@@ -236,7 +249,7 @@ static long flush_after_update(struct vcpu *v, unsigned long va, unsigned long f
     return 0;
 }
 
-static long update_va(uint64_t va, uint64_t val, uint64_t flags, struct domain *frames)
+static inline long update_va(uint64_t va, uint64_t val, uint64_t flags, struct domain *frames)
 {
     struct vcpu *v = current;
     struct mmu_context c = {.frames = frames, .v = v};
@@ -247,7 +260,7 @@ static long update_va(uint64_t va, uint64_t val, uint64_t flags, struct domain *
     if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
         rc = MMU_RESTART;
     else if (likely(find_l1_entry(v, va, &entry)))
-        rc = entry_replace(&c, 1, 0, entry, val, false);
+        rc = entry_replace(&c, 1, 0, entry, val, false, NULL);
     else
         rc = refuse(-EINVAL, "update_va_mapping of 0x%lx: no L1 table there\n", va);
     domain_mm_unlock(c.l);
@@ -312,16 +325,20 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
     }
     while (v->pv.doomed && !mmu_drain_doomed(&c))
         ;
+    /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
+    c.v = NULL;
     entry = (uint64_t *)mfn_to_virt(table) + slot;
-    present = READ_ONCE(*entry);
-    *seen = (present & mask) >> shift;
-    if (cmpxchg && *seen != (old & (mask >> shift))) {
-        rc = -EAGAIN;
-    } else {
-        /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
-        c.v = NULL;
-        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask), false);
-    }
+    do {
+        present = READ_ONCE(*entry);
+        *seen = (present & mask) >> shift;
+        if (cmpxchg && *seen != (old & (mask >> shift))) {
+            rc = -EAGAIN;
+            break;
+        }
+        /* Unless all of it is overwritten anyhow, no bit that the processor sets meanwhile is lost: then once more. */
+        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask), false,
+                           cmpxchg || bytes < 8 ? &present : NULL);
+    } while (rc == -EAGAIN);
     domain_mm_unlock(c.l);
     return rc;
 }

@@ -8,7 +8,7 @@
  *   again from the top, where it finds the kept parts typed. So each slice makes progress and no state is half done.
  * - The end of a table gives back each entry's references at once. A lower table whose last reference that was is not taken
  *   apart recursively: the vcpu takes over the reference (list "doomed"), and takes doomed tables apart one by one,
- *   preemptibly, before the hypercall returns.
+ *   preemptibly, before the hypercall returns; after an error, with the vcpu's next MMU call.
  */
 #include "cpu/tlb.h"
 #include "hypercall/dispatch.h"
@@ -57,6 +57,16 @@ static bool held_pop(struct held_page **list, mfn_t *m)
         free_pages(p, 0);
     }
     return true;
+}
+
+void mmu_each_held(const struct vcpu *v, void (*fn)(void *arg, mfn_t m), void *arg)
+{
+    const struct held_page *lists[] = {v->pv.kept, v->pv.doomed};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+        for (const struct held_page *p = lists[i]; p; p = p->next)
+            for (uint64_t j = 0; j < p->count; j++)
+                fn(arg, p->mfn[j]);
 }
 
 /* Bits a guest may not set. Bits 52-62 are free for software, as the processor has them without protection keys. */
@@ -109,13 +119,21 @@ static void fill_hole(uint64_t *l4)
         l4[HOLE_L4_FIRST + i] = host_l4[HOLE_L4_FIRST + i];
 }
 
+/* Most tables are nearly empty: the first entry from i on that is in a group of eight with anything in it, or 512. */
+static inline unsigned skip_empty(const uint64_t *t, unsigned i)
+{
+    while (i < 512 && !(i & 7) && !(t[i] | t[i + 1] | t[i + 2] | t[i + 3] | t[i + 4] | t[i + 5] | t[i + 6] | t[i + 7]))
+        i += 8;
+    return i;
+}
+
 static int validate(struct mmu_context *c, mfn_t m, unsigned level)
 {
     uint64_t *table = mfn_to_virt(m);
     unsigned i;
     int rc = 0;
 
-    for (i = 0; i < 512; i++) {
+    for (i = skip_empty(table, 0); i < 512; i = skip_empty(table, i + 1)) {
         uint64_t e = table[i];
 
         if (!(e & PTE_PRESENT) || (level == 4 && l4_slot_is_ours(i)))
@@ -155,6 +173,10 @@ int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
     if (unlikely(!frame_get(m, c->l.d)))
         return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is not a frame of this domain\n", m.n, type_level(type));
     f = frame_of(m);
+    if (unlikely(f->control & FRAME_SHARED)) {
+        frame_put(m);
+        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: Croft itself writes to it\n", m.n, type_level(type));
+    }
     t = READ_ONCE(f->type);
     for (;;) {
         if (TYPE_COUNT(t)) {
@@ -188,8 +210,8 @@ static void take_apart(struct mmu_context *c, mfn_t m, unsigned level)
     struct frame *f = frame_of(m);
     const uint64_t *table = mfn_to_virt(m);
 
-    for (unsigned i = 0; i < 512; i++)
-        if (!(level == 4 && l4_slot_is_ours(i)) && (table[i] & PTE_PRESENT))
+    for (unsigned i = skip_empty(table, 0); i < 512; i = skip_empty(table, i + 1))
+        if ((table[i] & PTE_PRESENT) && !(level == 4 && l4_slot_is_ours(i)))
             entry_put(c, level, table[i]);
     f->tlb_stamp = tlb_clock;
     WRITE_ONCE(f->type, TYPE_MAKE(TYPE_OF(f->type)));
@@ -254,6 +276,10 @@ bool frame_get_segdesc(mfn_t m, struct domain *d)
     if (!frame_get(m, d))
         return false;
     f = frame_of(m);
+    if (f->control & FRAME_SHARED) { /* Croft itself writes to it */
+        frame_put(m);
+        return false;
+    }
     l = domain_mm_lock(d);
     t = READ_ONCE(f->type);
     for (;;) {

@@ -26,6 +26,8 @@ void table_put(struct mmu_context *c, mfn_t m);
 bool mmu_drain_doomed(struct mmu_context *c);
 /* An operation ended (not with MMU_RESTART): what was kept for it is no longer needed. */
 void mmu_drop_kept(struct mmu_context *c);
+/* Calls fn for each typed reference that v holds on one of its lists (the audit). */
+void mmu_each_held(const struct vcpu *v, void (*fn)(void *arg, mfn_t m), void *arg);
 
 static inline unsigned type_level(enum frame_type t) { return t - FRAME_L1 + 1; }
 static inline bool type_is_table(enum frame_type t) { return t >= FRAME_L1 && t <= FRAME_L4; }

@@ -111,16 +111,11 @@ static long new_user_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
 
 int mmu_new_kernel_root(struct vcpu *v, mfn_t root)
 {
-    struct mmu_context c = {.frames = v->domain, .v = v};
+    struct mmu_context c = {.frames = v->domain}; /* MOV to CR3 cannot be continued: all at once */
     long rc;
 
     c.l = domain_mm_lock(v->domain);
-    /* MOV to CR3 cannot be continued with changed arguments: the slices run one after the other. */
-    while ((rc = new_kernel_root(&c, v, root)) == MMU_RESTART)
-        ;
-    mmu_drop_kept(&c);
-    while (!mmu_drain_doomed(&c))
-        ;
+    rc = new_kernel_root(&c, v, root);
     domain_mm_unlock(c.l);
     if (c.ldt_stale)
         descriptor_flush_ldt(v);

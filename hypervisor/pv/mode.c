@@ -1,6 +1,7 @@
 /* The deprivileged kernel mode: hypercall page, changes between guest user and kernel, bounce frames, iret. */
 #include "cpu/cpu.h"
 #include "cpu/instr.h"
+#include "cpu/softirq.h"
 #include "cpu/tlb.h"
 #include "domain/guest_access.h"
 #include "lib/log.h"
@@ -186,32 +187,33 @@ void pv_selector_failed(struct cpu_user_regs *regs)
     inject_failsafe(regs, selectors);
 }
 
-/* exit_work or an unmasked event: called from the exit path with interrupts off. */
-void pv_exit_work(struct cpu_user_regs *regs)
+/* An event is pending and not masked: called from the exit path with interrupts off. */
+void pv_deliver_event(struct cpu_user_regs *regs)
 {
     struct vcpu *v = current;
 
-    if (v->pv.exit_work) {
-        v->pv.exit_work = false;
-        if (v->pv.nmi_pending && v->pv.nmi_masked) {
-            /* stays pending until the iret of the one before; looked at again then */
-        } else if (v->pv.nmi_pending) {
-            v->pv.nmi_pending = false;
-            if (v->pv.nmi_callback) {
-                v->pv.nmi_masked = true;
-                bounce(regs, v->pv.nmi_callback, FLAT_KERNEL_CS, false, 0, true);
-                return;
-            }
-        }
-    }
-    if (!v->info->evtchn_upcall_pending || v->info->evtchn_upcall_mask)
-        return;
     if (!v->pv.event_callback) {
         /* Nothing to deliver to yet: leave it pending, but do not come back here for ever. */
         v->info->evtchn_upcall_mask = 1;
         return;
     }
     bounce(regs, v->pv.event_callback, FLAT_KERNEL_CS, false, 0, true);
+}
+
+/* SOFTIRQ_NMI: one waits for the current vcpu, unless it still handles the one before (its iret raises this again). */
+static void deliver_nmi(void)
+{
+    struct vcpu *v = current;
+
+    if (v->is_idle || v->pv.nmi_masked || !__atomic_exchange_n(&v->pv.nmi_pending, false, __ATOMIC_SEQ_CST) || !v->pv.nmi_callback)
+        return;
+    v->pv.nmi_masked = true;
+    bounce(guest_regs(), v->pv.nmi_callback, FLAT_KERNEL_CS, false, 0, true);
+}
+
+void pv_init(void)
+{
+    softirq_register(SOFTIRQ_NMI, deliver_nmi);
 }
 
 /* The slow ways of entry.S. */
@@ -297,7 +299,7 @@ void pv_iret(struct cpu_user_regs *regs)
     regs->rflags = (c.rflags & 0x250dd5) | EFLAGS_IF | EFLAGS_MBS;
     v->pv.nmi_masked = false;
     if (v->pv.nmi_pending)
-        v->pv.exit_work = true;
+        softirq_raise(SOFTIRQ_NMI);
     regs->cs = (uint16_t)c.cs | 3;
     if ((c.cs & 3) == 3 && !mode_to_user(v))
         pv_iret_no_user_root(regs);

@@ -19,6 +19,8 @@ void mode_to_kernel(struct vcpu *v);
 bool mode_to_user(struct vcpu *v);
 static inline uint64_t mode_cr3(const struct vcpu *v) { return v->pv.kernel_mode ? v->pv.kernel_cr3 : v->pv.user_cr3; }
 
+void pv_init(void); /* boot */
+
 /* Selectors a guest context may hold: ring 3, and CS 64-bit flat or what the guest's tables say. */
 static inline uint16_t mode_fix_selector(uint16_t sel) { return (sel & ~3) ? sel | 3 : sel; }
 

@@ -4,7 +4,7 @@
 
 struct cpu_user_regs;
 
-void pv_exit_work(struct cpu_user_regs *regs);
+void pv_deliver_event(struct cpu_user_regs *regs);
 void pv_syscall(struct cpu_user_regs *regs);
 void pv_syscall32(struct cpu_user_regs *regs);
 void pv_sysenter(struct cpu_user_regs *regs);

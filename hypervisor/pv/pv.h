@@ -45,7 +45,6 @@ struct pv_vcpu {
     bool nmi_pending, mce_pending;
     void *descriptor_window;  /* 2 x 64 KiB of virtual addresses: GDT, LDT */
     struct held_page *kept, *doomed; /* typed references of unfinished MMU work: pv/mmu_types.c */
-    bool exit_work;           /* the exit path has something to look at besides events: NMI, #MC */
     bool nmi_masked;          /* between an NMI's delivery and the iret hypercall */
     bool ts_set;              /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
     uint64_t tsc_aux;

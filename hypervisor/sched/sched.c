@@ -255,7 +255,7 @@ void vcpu_block(void)
     v->info->evtchn_upcall_mask = 0;
     v->blocked = true;
     smp_mb(); /* who sends an event sets it pending and then looks at blocked */
-    if (vcpu_event_deliverable(v) || v->pv.exit_work)
+    if (vcpu_event_deliverable(v) || v->pv.nmi_pending)
         vcpu_unblock(v);
     else
         softirq_raise(SOFTIRQ_SCHEDULE);

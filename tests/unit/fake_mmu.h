@@ -348,13 +348,15 @@ void descriptor_release(struct vcpu *v) {}
 
 /* ---- Hypercalls ---- */
 
-static char bad_pointer[1];
+static char bad_pointer[4096];
 static unsigned bad_after = ~0U; /* copies until one fails */
+static bool guest_memory(const void *p)
+{
+    return (uintptr_t)p >= sizeof(bad_pointer) && (uintptr_t)p - (uintptr_t)bad_pointer >= sizeof(bad_pointer);
+}
 size_t copy_from_guest(void *to, const void *guest, size_t n)
 {
-    if ((const char *)guest >= bad_pointer && (const char *)guest < bad_pointer + 4096)
-        return n;
-    if (!bad_after)
+    if (!guest_memory(guest) || !bad_after)
         return n;
     bad_after -= bad_after != ~0U;
     memcpy(to, guest, n);
@@ -362,7 +364,7 @@ size_t copy_from_guest(void *to, const void *guest, size_t n)
 }
 size_t copy_to_guest(void *guest, const void *from, size_t n)
 {
-    if (guest == bad_pointer)
+    if (!guest_memory(guest))
         return n;
     memcpy(guest, from, n);
     return 0;

@@ -91,7 +91,10 @@ static void some_updates(unsigned d)
                                                                  : pick(8));
         u[i].val = random_entry(d, level);
     }
-    mmu_update_n(u, n);
+    if (pick(16))
+        mmu_update_n(u, n);
+    else
+        hypercall(hypercall_mmu_update, (uint64_t)u, n, pick(2) ? (uint64_t)&done : 0, pick(2) ? DOMID_IO : pick(4));
 }
 
 static void some_mmuext(unsigned d)

@@ -1,5 +1,8 @@
 /* run: expect="(d0(v0)?|[Dd]omain 0).*crash" */
-/* The right end of this one is that the domain is crashed with a reason, and the hypervisor goes on: the iret hypercall with a stack that is not mapped. */
+/*
+ * The right end of this one is that the domain is crashed with a reason, and the hypervisor goes on: the iret
+ * hypercall with a stack that is not mapped.
+ */
 #include "kit.h"
 
 GUEST("crash_badiret")

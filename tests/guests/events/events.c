@@ -1,9 +1,10 @@
+/* run: icount=1 time=60 */
 /* Event channels: all kinds of binding, delivery and masking, limits and errors; then the same over FIFO queues. */
 #include "kit.h"
 
 static long alloc_unbound(unsigned dom, unsigned remote)
 {
-    struct evtchn_alloc_unbound a = { .dom = (domid_t)dom, .remote_dom = (domid_t)remote };
+    struct evtchn_alloc_unbound a = {.dom = (domid_t)dom, .remote_dom = (domid_t)remote};
     long rc = event_channel_op(EVTCHNOP_alloc_unbound, &a);
 
     return rc < 0 ? rc : (long)a.port;
@@ -11,7 +12,7 @@ static long alloc_unbound(unsigned dom, unsigned remote)
 
 static long bind_interdomain(unsigned dom, unsigned port)
 {
-    struct evtchn_bind_interdomain b = { .remote_dom = (domid_t)dom, .remote_port = port };
+    struct evtchn_bind_interdomain b = {.remote_dom = (domid_t)dom, .remote_port = port};
     long rc = event_channel_op(EVTCHNOP_bind_interdomain, &b);
 
     return rc < 0 ? rc : (long)b.local_port;
@@ -19,21 +20,21 @@ static long bind_interdomain(unsigned dom, unsigned port)
 
 static long event_close(unsigned port)
 {
-    struct evtchn_close c = { .port = port };
+    struct evtchn_close c = {.port = port};
 
     return event_channel_op(EVTCHNOP_close, &c);
 }
 
 static long event_bind_vcpu(unsigned port, unsigned vcpu)
 {
-    struct evtchn_bind_vcpu b = { .port = port, .vcpu = vcpu };
+    struct evtchn_bind_vcpu b = {.port = port, .vcpu = vcpu};
 
     return event_channel_op(EVTCHNOP_bind_vcpu, &b);
 }
 
 static struct evtchn_status status_of(unsigned port, long *rc)
 {
-    struct evtchn_status s = { .dom = DOMID_SELF, .port = port };
+    struct evtchn_status s = {.dom = DOMID_SELF, .port = port};
 
     *rc = event_channel_op(EVTCHNOP_status, &s);
     return s;
@@ -85,7 +86,8 @@ static void channels(void)
 
     events_disable();
     event_send((unsigned)a);
-    check(event_counts[b] == 2 && vcpu_info_of(0)->evtchn_upcall_pending != 0 && vcpu_info_of(0)->evtchn_pending_sel == 1,
+    check(event_counts[b] == 2 && vcpu_info_of(0)->evtchn_upcall_pending != 0 &&
+              vcpu_info_of(0)->evtchn_pending_sel == 1,
           "upcalls masked: pending");
     events_enable();
     check(event_counts[b] == 3, "delivered when they are open");
@@ -144,12 +146,12 @@ static void ipis_and_virqs(void)
 
 static void errors(void)
 {
-    struct evtchn_status s = { .dom = 1234, .port = 1 };
-    struct evtchn_unmask u = { .port = 1 << 20 };
-    struct evtchn_bind_pirq p = { .pirq = 0xffffff };
-    struct evtchn_set_priority priority = { .port = 1, .priority = 3 };
-    struct evtchn_expand_array expand = { .array_gfn = virt_to_mfn(page_alloc()) };
-    struct evtchn_reset reset = { .dom = 1234 };
+    struct evtchn_status s = {.dom = 1234, .port = 1};
+    struct evtchn_unmask u = {.port = 1 << 20};
+    struct evtchn_bind_pirq p = {.pirq = 0xffffff};
+    struct evtchn_set_priority priority = {.port = 1, .priority = 3};
+    struct evtchn_expand_array expand = {.array_gfn = virt_to_mfn(page_alloc())};
+    struct evtchn_reset reset = {.dom = 1234};
 
     check_negative(alloc_unbound(1234, DOMID_SELF));
     check_negative(bind_interdomain(1234, 1));
@@ -196,7 +198,7 @@ static void limits(void)
 static void polling(void)
 {
     evtchn_port_t ports[4];
-    struct sched_poll poll = { .nr_ports = 1 };
+    struct sched_poll poll = {.nr_ports = 1};
     long ipi = bind_ipi(0);
     uint64_t start, end;
 
@@ -212,11 +214,12 @@ static void polling(void)
     poll.timeout = start + 20000000;
     check_equal(sched_op(SCHEDOP_poll, &poll), 0);
     end = time_now();
-    check(end >= start + 20000000 && end < start + 400000000, "poll waits until its timeout: %lu us", (end - start) / 1000);
+    check(end >= start + 20000000 && end < start + 22000000, "poll waits until its timeout: %lu us",
+          (end - start) / 1000);
     start = time_now();
     poll.timeout = start - 1000000;
     check_equal(sched_op(SCHEDOP_poll, &poll), 0);
-    check(time_now() < start + 100000000, "a timeout in the past is none");
+    check(time_now() < start + 2000000, "a timeout in the past is none");
     ports[0] = ~0U;
     check_equal(sched_op(SCHEDOP_poll, &poll), -EINVAL);
     poll.nr_ports = 129;
@@ -248,7 +251,8 @@ static bool fifo_event(struct regs *r)
 
                 do
                     next = old & ~((1U << EVTCHN_FIFO_LINKED) | EVTCHN_FIFO_LINK_MASK);
-                while (!__atomic_compare_exchange_n(&words[port], &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+                while (
+                    !__atomic_compare_exchange_n(&words[port], &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
                 control->head[q] = old & EVTCHN_FIFO_LINK_MASK;
                 if ((old >> EVTCHN_FIFO_PENDING & 1) != 0 && (old >> EVTCHN_FIFO_MASKED & 1) == 0) {
                     __atomic_and_fetch(&words[port], ~(1U << EVTCHN_FIFO_PENDING), __ATOMIC_SEQ_CST);
@@ -272,10 +276,10 @@ static void fifo_unmask(unsigned port)
 static void fifo(void)
 {
     void *block = page_alloc(), *array = page_alloc(), *array2 = page_alloc();
-    struct evtchn_init_control init = { .control_gfn = virt_to_mfn(block), .offset = 0, .vcpu = 0 };
-    struct evtchn_expand_array expand = { .array_gfn = virt_to_mfn(array) };
+    struct evtchn_init_control init = {.control_gfn = virt_to_mfn(block), .offset = 0, .vcpu = 0};
+    struct evtchn_expand_array expand = {.array_gfn = virt_to_mfn(array)};
     struct evtchn_set_priority priority;
-    struct evtchn_reset reset = { .dom = DOMID_SELF };
+    struct evtchn_reset reset = {.dom = DOMID_SELF};
     long before = bind_ipi(0), ipi[6];
     unsigned failures = 0;
 

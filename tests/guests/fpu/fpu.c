@@ -1,7 +1,7 @@
 /* run: append="dom0_max_vcpus=2 maxcpus=1" */
 /*
- * Two vcpus on one CPU, each with its own values in all x87, SSE and AVX registers: kept over yields, timer ticks and blocking.
- * The task-switched flag is each vcpu's own.
+ * Two vcpus on one CPU, each with its own values in all x87, SSE and AVX registers: kept over yields, timer ticks
+ * and blocking. The task-switched flag is each vcpu's own.
  */
 #include "kit.h"
 
@@ -82,7 +82,7 @@ static bool note_nm(struct regs *r)
 
 static void other_vcpu(void)
 {
-    struct vcpu_set_periodic_timer p = { .period_ns = 10000000 };
+    struct vcpu_set_periodic_timer p = {.period_ns = 10000000};
 
     if (avx) {
         uint64_t cr4;
@@ -109,14 +109,11 @@ static void xsetbv(void *p)
     asm volatile("xsetbv" : : "a"((uint32_t)(unsigned long)p), "d"((uint32_t)((unsigned long)p >> 32)), "c"(0));
 }
 
-static void xsetbv1(void *p)
-{
-    asm volatile("xsetbv" : : "a"((uint32_t)(unsigned long)p), "d"(0), "c"(1));
-}
+static void xsetbv1(void *p) { asm volatile("xsetbv" : : "a"((uint32_t)(unsigned long)p), "d"(0), "c"(1)); }
 
 static void xstate(void)
 {
-    static const uint64_t bad[] = { 0, 2, 4, 6, 1UL << 62, 1UL << 40 | 3, 0xffffffffffffffff };
+    static const uint64_t bad[] = {0, 2, 4, 6, 1UL << 62, 1UL << 40 | 3, 0xffffffffffffffff};
     struct cpuid_result one = cpuid_forced(1, 0);
     struct regs r;
     uint64_t cr4;
@@ -145,7 +142,7 @@ static void xstate(void)
 GUEST("fpu")
 {
     static struct vcpu_guest_context context;
-    struct vcpu_set_periodic_timer p = { .period_ns = 10000000 };
+    struct vcpu_set_periodic_timer p = {.period_ns = 10000000};
     long timer;
     unsigned before;
 
@@ -165,8 +162,8 @@ GUEST("fpu")
     work(0);
     while (!finished[1])
         sched_op(SCHEDOP_yield, NULL);
-    check(errors[0] == 0 && errors[1] == 0, "registers lost: %u times on vcpu 0, %u on vcpu 1, in %u turns", errors[0], errors[1],
-          turns[0] + turns[1]);
+    check(errors[0] == 0 && errors[1] == 0, "registers lost: %u times on vcpu 0, %u on vcpu 1, in %u turns", errors[0],
+          errors[1], turns[0] + turns[1]);
     check(turns[1] == ROUNDS, "vcpu 1 had its turns");
 
     printf("-- task switched\n");
@@ -175,8 +172,8 @@ GUEST("fpu")
     second_part = true;
     while (!third_part)
         sched_op(SCHEDOP_yield, NULL);
-    check(device_not_available[0] == 0 && device_not_available[1] == 0, "vcpu 1 is not concerned: %u, %u", device_not_available[0],
-          device_not_available[1]);
+    check(device_not_available[0] == 0 && device_not_available[1] == 0, "vcpu 1 is not concerned: %u, %u",
+          device_not_available[0], device_not_available[1]);
     asm volatile("fnop");
     check(device_not_available[0] == 1, "vcpu 0 is, after many switches: %u", device_not_available[0]);
     asm volatile("fnop");

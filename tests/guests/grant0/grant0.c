@@ -1,11 +1,14 @@
-/* The grant table of a domain that is alone: set-up, sizes, versions, wrong arguments; and its own pages granted to itself. */
+/*
+ * The grant table of a domain that is alone: set-up, sizes, versions, wrong arguments; and its own pages granted
+ * to itself.
+ */
 #include "kit.h"
 
 static xen_pfn_t frames[128];
 
 static long setup(unsigned dom, unsigned count, int *status)
 {
-    struct gnttab_setup_table s = { .dom = (domid_t)dom, .nr_frames = count, .status = 99 };
+    struct gnttab_setup_table s = {.dom = (domid_t)dom, .nr_frames = count, .status = 99};
     long rc;
 
     set_xen_guest_handle(s.frame_list, frames);
@@ -25,10 +28,11 @@ static bool setup_refused(unsigned dom, unsigned count)
 static void to_itself(grant_entry_v1_t *table)
 {
     uint64_t *page = page_alloc();
-    struct gnttab_map_grant_ref m = { .host_addr = TEST_VA, .flags = GNTMAP_host_map, .ref = 9, .dom = DOMID_SELF };
-    struct gnttab_unmap_grant_ref u = { .host_addr = TEST_VA };
-    struct gnttab_copy c = { .source = { .u = { .gmfn = virt_to_mfn(page) }, .domid = DOMID_SELF },
-                             .dest = { .u = { .gmfn = virt_to_mfn(page) }, .domid = DOMID_SELF, .offset = 2048 }, .len = 64 };
+    struct gnttab_map_grant_ref m = {.host_addr = TEST_VA, .flags = GNTMAP_host_map, .ref = 9, .dom = DOMID_SELF};
+    struct gnttab_unmap_grant_ref u = {.host_addr = TEST_VA};
+    struct gnttab_copy c = {.source = {.u = {.gmfn = virt_to_mfn(page)}, .domid = DOMID_SELF},
+                            .dest = {.u = {.gmfn = virt_to_mfn(page)}, .domid = DOMID_SELF, .offset = 2048},
+                            .len = 64};
     long rc;
 
     map_page(TEST_VA, 0);
@@ -46,8 +50,8 @@ static void to_itself(grant_entry_v1_t *table)
     check(rc == 0 && m.status == GNTST_okay, "mapping an own grant: %ld, status %d", rc, m.status);
     if (m.status == GNTST_okay) {
         check(*(volatile uint64_t *)TEST_VA == 0x77, "shows the page");
-        check((table[9].flags & (GTF_reading | GTF_writing)) == (GTF_reading | GTF_writing), "the entry is marked in use: %x",
-              table[9].flags);
+        check((table[9].flags & (GTF_reading | GTF_writing)) == (GTF_reading | GTF_writing),
+              "the entry is marked in use: %x", table[9].flags);
         u.handle = m.handle;
         rc = grant_table_op(GNTTABOP_unmap_grant_ref, &u, 1);
         check(rc == 0 && u.status == GNTST_okay, "unmapping: %ld, status %d", rc, u.status);
@@ -75,7 +79,8 @@ static void to_itself(grant_entry_v1_t *table)
     check(rc < 0 || m.status < 0, "nor a page table, writable: %d", m.status);
     table[9].flags = 0;
     rc = grant_table_op(GNTTABOP_copy, &c, 1);
-    check(rc == -ENOSYS || (rc == 0 && c.status == GNTST_okay && page[256] == 0x77), "copy within own pages: %ld, %d", rc, c.status);
+    check(rc == -ENOSYS || (rc == 0 && c.status == GNTST_okay && page[256] == 0x77), "copy within own pages: %ld, %d",
+          rc, c.status);
     c.dest.u.gmfn = kernel_root;
     c.status = 0;
     rc = grant_table_op(GNTTABOP_copy, &c, 1);
@@ -94,9 +99,9 @@ static void to_itself(grant_entry_v1_t *table)
 
 GUEST("grant0")
 {
-    struct gnttab_query_size q = { .dom = DOMID_SELF };
-    struct gnttab_set_version version = { .version = 1 };
-    struct gnttab_get_version get = { .dom = DOMID_SELF };
+    struct gnttab_query_size q = {.dom = DOMID_SELF};
+    struct gnttab_set_version version = {.version = 1};
+    struct gnttab_get_version get = {.dom = DOMID_SELF};
     grant_entry_v1_t *table;
     int status;
     long rc;
@@ -139,7 +144,7 @@ GUEST("grant0")
     to_itself(table);
     /* The table's frames are not this domain's to give away. */
     {
-        struct xen_memory_reservation r = { .nr_extents = 1, .domid = DOMID_SELF };
+        struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
 
         set_xen_guest_handle(r.extent_start, frames);
         memory_op(XENMEM_decrease_reservation, &r); /* may be taken, but not away */

@@ -55,7 +55,7 @@ static void check_bootstrap_tables(void)
 static void check_version(void)
 {
     static char text[2048];
-    struct xen_feature_info features = { .submap_idx = 0 };
+    struct xen_feature_info features = {.submap_idx = 0};
     struct xen_platform_parameters platform;
     long version = xen_version(XENVER_version, NULL);
 

@@ -1,11 +1,11 @@
 /* run: time=60 */
 /*
- * Every hypercall number with arguments that are nothing, everything, or plausible: no answer is wrong, but the hypervisor and this
- * domain must live. Left out is only what is asked to end or to stop the domain.
+ * Every hypercall number with arguments that are nothing, everything, or plausible: no answer is wrong, but the
+ * hypervisor and this domain must live. Left out is only what is asked to end or to stop the domain.
  */
 #include "kit.h"
 
-#define PAGE_VA TEST_VA          /* a page of arguments, with nothing behind it */
+#define PAGE_VA TEST_VA /* a page of arguments, with nothing behind it */
 #define ROUNDS 400
 
 static uint64_t seed = 88172645463325252UL;
@@ -23,31 +23,56 @@ static uint64_t random(void)
 static uint64_t value(void)
 {
     switch (random() % 26) {
-    case 0: return 1;
-    case 1: return 2;
-    case 2: return 3;
-    case 3: return DOMID_SELF;
-    case 4: return DOMID_IO;
-    case 5: return DOMID_XEN;
-    case 6: return DOMID_INVALID;
-    case 7: return ~0UL;
-    case 8: return PAGE_VA;
-    case 9: return PAGE_VA + 2048;
-    case 10: return PAGE_VA + PAGE_SIZE - 8;
-    case 11: return VA_HOLE;
-    case 12: return VA_NONCANONICAL;
-    case 13: return VA_UNMAPPED;
-    case 14: return spare_mfn;
-    case 15: return spare_mfn << 12;
-    case 16: return 1UL << 31;
-    case 17: return 1UL << 63;
-    case 18: return random() % 64;
-    case 19: return random() & 0xffffffff;
-    case 20: return random();
-    case 21: return 0x80000001;
-    case 22: return 512;
-    case 23: return (random() % 16) << 32 | random() % 16;
-    default: return 0;
+    case 0:
+        return 1;
+    case 1:
+        return 2;
+    case 2:
+        return 3;
+    case 3:
+        return DOMID_SELF;
+    case 4:
+        return DOMID_IO;
+    case 5:
+        return DOMID_XEN;
+    case 6:
+        return DOMID_INVALID;
+    case 7:
+        return ~0UL;
+    case 8:
+        return PAGE_VA;
+    case 9:
+        return PAGE_VA + 2048;
+    case 10:
+        return PAGE_VA + PAGE_SIZE - 8;
+    case 11:
+        return VA_HOLE;
+    case 12:
+        return VA_NONCANONICAL;
+    case 13:
+        return VA_UNMAPPED;
+    case 14:
+        return spare_mfn;
+    case 15:
+        return spare_mfn << 12;
+    case 16:
+        return 1UL << 31;
+    case 17:
+        return 1UL << 63;
+    case 18:
+        return random() % 64;
+    case 19:
+        return random() & 0xffffffff;
+    case 20:
+        return random();
+    case 21:
+        return 0x80000001;
+    case 22:
+        return 512;
+    case 23:
+        return (random() % 16) << 32 | random() % 16;
+    default:
+        return 0;
     }
 }
 
@@ -67,7 +92,8 @@ static bool excluded(unsigned long nr, const uint64_t *a)
     case __HYPERVISOR_vcpu_op:
         return cmd == VCPUOP_down;
     case __HYPERVISOR_console_io:
-        return cmd == CONSOLEIO_write && (unsigned)a[1] != 0 && a[2] >= PAGE_VA && a[2] < PAGE_VA + PAGE_SIZE; /* only noise */
+        return cmd == CONSOLEIO_write && (unsigned)a[1] != 0 && a[2] >= PAGE_VA &&
+               a[2] < PAGE_VA + PAGE_SIZE; /* only noise */
     case __HYPERVISOR_multicall:
         return a[0] >= PAGE_VA && a[0] < PAGE_VA + PAGE_SIZE; /* could contain any of the above */
     case __HYPERVISOR_update_va_mapping:
@@ -112,15 +138,17 @@ static bool one(void)
         return false;
     r = trap_of(call, NULL);
     restore();
-    check_quiet(r.vector == NO_TRAP, "hypercall %lu (%lx, %lx, %lx, %lx, %lx): trap %lu", number, arguments[0], arguments[1],
-                arguments[2], arguments[3], arguments[4], r.vector);
+    check_quiet(r.vector == NO_TRAP, "hypercall %lu (%lx, %lx, %lx, %lx, %lx): trap %lu", number, arguments[0],
+                arguments[1], arguments[2], arguments[3], arguments[4], r.vector);
     return true;
 }
 
 GUEST("hypercall_sweep")
 {
-    static const unsigned long beyond[] = { 65, 100, 126, 127, 128, 129, 255, 256, 1000, 0x7fffffff, 0x80000000, 0xffffffff,
-                                            1UL << 32, 1UL << 32 | 17, 1UL << 63, ~0UL };
+    static const unsigned long beyond[] = {
+        65,        100,  126,        127,        128,        129,       255,
+        256,       1000, 0x7fffffff, 0x80000000, 0xffffffff, 1UL << 32, 1UL << 32 | 17,
+        1UL << 63, ~0UL};
     unsigned calls = 0, wrong = 0;
 
     trap_hooks[1] = skip_trap; /* debug registers may be set by chance */
@@ -134,9 +162,9 @@ GUEST("hypercall_sweep")
 
         for (unsigned pattern = 0; pattern < 4; pattern++)
             for (unsigned i = 0; i < 24; i++) {
-                memset(page, (int[]){ 0, 0xff, 1, 0x7f }[pattern], PAGE_SIZE);
+                memset(page, (int[]){0, 0xff, 1, 0x7f}[pattern], PAGE_SIZE);
                 for (unsigned k = 0; k < 5; k++)
-                    arguments[k] = (uint64_t[]){ 0, ~0UL, 1, PAGE_VA, DOMID_SELF, VA_HOLE }[(pattern + k * i) % 6];
+                    arguments[k] = (uint64_t[]){0, ~0UL, 1, PAGE_VA, DOMID_SELF, VA_HOLE}[(pattern + k * i) % 6];
                 arguments[0] = i; /* mostly the command */
                 calls += one();
             }

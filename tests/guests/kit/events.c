@@ -44,7 +44,7 @@ void event_mask(unsigned port)
 
 void event_unmask(unsigned port)
 {
-    struct evtchn_unmask u = { .port = port };
+    struct evtchn_unmask u = {.port = port};
 
     event_channel_op(EVTCHNOP_unmask, &u);
 }
@@ -63,7 +63,7 @@ void events_enable(void)
 
 long bind_virq(unsigned virq, unsigned vcpu)
 {
-    struct evtchn_bind_virq b = { .virq = virq, .vcpu = vcpu };
+    struct evtchn_bind_virq b = {.virq = virq, .vcpu = vcpu};
     long rc = event_channel_op(EVTCHNOP_bind_virq, &b);
 
     return rc < 0 ? rc : (long)b.port;
@@ -71,7 +71,7 @@ long bind_virq(unsigned virq, unsigned vcpu)
 
 long bind_ipi(unsigned vcpu)
 {
-    struct evtchn_bind_ipi b = { .vcpu = vcpu };
+    struct evtchn_bind_ipi b = {.vcpu = vcpu};
     long rc = event_channel_op(EVTCHNOP_bind_ipi, &b);
 
     return rc < 0 ? rc : (long)b.port;
@@ -79,7 +79,7 @@ long bind_ipi(unsigned vcpu)
 
 long event_send(unsigned port)
 {
-    struct evtchn_send s = { .port = port };
+    struct evtchn_send s = {.port = port};
 
     return event_channel_op(EVTCHNOP_send, &s);
 }
@@ -114,10 +114,7 @@ uint64_t time_of(const struct vcpu_time_info *page)
     return now;
 }
 
-uint64_t time_now(void)
-{
-    return time_of(&vcpu_info_of(vcpu_id())->time);
-}
+uint64_t time_now(void) { return time_of(&vcpu_info_of(vcpu_id())->time); }
 
 void spin_ns(uint64_t ns)
 {

@@ -73,10 +73,7 @@ static inline long stack_switch(unsigned long ss, unsigned long sp)
     return hypercall(__HYPERVISOR_stack_switch, ss, sp, 0, 0, 0);
 }
 
-static inline long fpu_taskswitch(int set)
-{
-    return hypercall(__HYPERVISOR_fpu_taskswitch, U(set), 0, 0, 0, 0);
-}
+static inline long fpu_taskswitch(int set) { return hypercall(__HYPERVISOR_fpu_taskswitch, U(set), 0, 0, 0, 0); }
 
 static inline long set_debugreg(int reg, unsigned long value)
 {
@@ -113,10 +110,7 @@ static inline long update_va_mapping_otherdomain(unsigned long va, uint64_t pte,
     return hypercall(__HYPERVISOR_update_va_mapping_otherdomain, va, pte, flags, domid, 0);
 }
 
-static inline long set_timer_op(uint64_t when)
-{
-    return hypercall(__HYPERVISOR_set_timer_op, when, 0, 0, 0, 0);
-}
+static inline long set_timer_op(uint64_t when) { return hypercall(__HYPERVISOR_set_timer_op, when, 0, 0, 0, 0); }
 
 static inline long xen_version(unsigned cmd, void *arg)
 {
@@ -153,10 +147,7 @@ static inline long mmuext_op(struct mmuext_op *op, unsigned count, unsigned *don
     return hypercall(__HYPERVISOR_mmuext_op, U(op), count, U(done), foreign, 0);
 }
 
-static inline long sched_op(unsigned cmd, void *arg)
-{
-    return hypercall(__HYPERVISOR_sched_op, cmd, U(arg), 0, 0, 0);
-}
+static inline long sched_op(unsigned cmd, void *arg) { return hypercall(__HYPERVISOR_sched_op, cmd, U(arg), 0, 0, 0); }
 
 static inline long callback_op(unsigned cmd, void *arg)
 {

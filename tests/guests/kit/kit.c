@@ -40,7 +40,7 @@ unsigned long stack_for_user_entries(unsigned vcpu)
 
 void poweroff(void)
 {
-    struct sched_shutdown s = { .reason = SHUTDOWN_poweroff };
+    struct sched_shutdown s = {.reason = SHUTDOWN_poweroff};
 
     for (;;)
         sched_op(SCHEDOP_shutdown, &s);
@@ -110,7 +110,8 @@ bool check_equal_at(const char *what, long got, long want)
 {
     if (got == want)
         return check(true, "%s = %ld", what, got);
-    return check(false, "%s = %ld (0x%lx), wanted %ld (0x%lx)", what, got, (unsigned long)got, want, (unsigned long)want);
+    return check(false, "%s = %ld (0x%lx), wanted %ld (0x%lx)", what, got, (unsigned long)got, want,
+                 (unsigned long)want);
 }
 
 bool check_negative_at(const char *what, long got)
@@ -120,20 +121,14 @@ bool check_negative_at(const char *what, long got)
     return check(false, "%s = %ld (0x%lx), wanted an error", what, got, (unsigned long)got);
 }
 
-unsigned kit_checks(void)
-{
-    return checks;
-}
+unsigned kit_checks(void) { return checks; }
 
-bool argument_present(const char *word)
-{
-    return strfind((const char *)start_info->cmd_line, word);
-}
+bool argument_present(const char *word) { return strfind((const char *)start_info->cmd_line, word); }
 
 void set_trap(unsigned vector, unsigned flags, void *address)
 {
     struct trap_info t[2] = {
-        { .vector = (uint8_t)vector, .flags = (uint8_t)flags, .cs = FLAT_KERNEL_CS, .address = (unsigned long)address },
+        {.vector = (uint8_t)vector, .flags = (uint8_t)flags, .cs = FLAT_KERNEL_CS, .address = (unsigned long)address},
     };
 
     set_trap_table(t);
@@ -141,10 +136,10 @@ void set_trap(unsigned vector, unsigned flags, void *address)
 
 static void registers_print(const struct regs *r)
 {
-    printf("vcpu %u vector %lu error %lx rip %x:%lx rflags %lx rsp %lx:%lx mask %x cr2 %lx\n", vcpu_id(), r->vector, r->error,
-           r->cs, r->rip, r->rflags, r->ss, r->rsp, r->saved_mask, vcpu_info_of(vcpu_id())->arch.cr2);
-    printf("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx\n", r->rax, r->rbx,
-           r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->r8, r->r9, r->r10, r->r11, r->r12);
+    printf("vcpu %u vector %lu error %lx rip %x:%lx rflags %lx rsp %lx:%lx mask %x cr2 %lx\n", vcpu_id(), r->vector,
+           r->error, r->cs, r->rip, r->rflags, r->ss, r->rsp, r->saved_mask, vcpu_info_of(vcpu_id())->arch.cr2);
+    printf("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx\n", r->rax,
+           r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->r8, r->r9, r->r10, r->r11, r->r12);
 }
 
 bool trapped(void (*f)(void *), void *argument, struct regs *r)
@@ -161,7 +156,7 @@ bool trapped(void (*f)(void *), void *argument, struct regs *r)
 
 struct regs trap_of(void (*f)(void *), void *argument)
 {
-    struct regs r = { .vector = NO_TRAP };
+    struct regs r = {.vector = NO_TRAP};
 
     trapped(f, argument, &r);
     return r;
@@ -200,7 +195,7 @@ void kit_trap(struct regs *r)
 
 long callback_set(unsigned type, unsigned flags, void *address)
 {
-    struct callback_register c = { .type = (uint16_t)type, .flags = (uint16_t)flags, .address = (unsigned long)address };
+    struct callback_register c = {.type = (uint16_t)type, .flags = (uint16_t)flags, .address = (unsigned long)address};
 
     return callback_op(CALLBACKOP_register, &c);
 }

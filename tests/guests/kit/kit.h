@@ -1,9 +1,9 @@
 /*
- * The kit: what a test guest needs to be a PV kernel. A guest is one C file with GUEST("name") { ... } that makes checks;
- * the kit prints the verdict and powers off when it returns.
+ * The kit: what a test guest needs to be a PV kernel. A guest is one C file with GUEST("name") { ... } that makes
+ * checks; the kit prints the verdict and powers off when it returns.
  *
- * Memory: the image, a pool of pages (page_alloc) and the bootstrap page tables are all mapped from VIRT_BASE on by the
- * builder, so that virtual address, pfn and mfn are tied by virt_to_pfn and the physical-to-machine list.
+ * Memory: the image, a pool of pages (page_alloc) and the bootstrap page tables are all mapped from VIRT_BASE on
+ * by the builder, so that virtual address, pfn and mfn are tied by virt_to_pfn and the physical-to-machine list.
  */
 #ifndef KIT_H
 #define KIT_H
@@ -52,16 +52,16 @@
 struct regs {
     uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t vector;
-    uint64_t error;      /* handlers leave the flags for the iret hypercall here */
+    uint64_t error; /* handlers leave the flags for the iret hypercall here */
     uint64_t rip;
     uint32_t cs;
     uint32_t saved_mask; /* low byte: the upcall mask before this entry */
     uint64_t rflags, rsp, ss;
 };
 
-#define GUEST(name)                     \
-    const char guest_name[] = name;     \
-    void guest_main(void);              \
+#define GUEST(name)                                                                                                    \
+    const char guest_name[] = name;                                                                                    \
+    void guest_main(void);                                                                                             \
     void guest_main(void)
 
 extern const char guest_name[];
@@ -83,15 +83,15 @@ bool check_at(bool ok, const char *format, ...) __attribute__((format(printf, 2,
 /* As check, but silent when it is well: for checks in long loops. */
 bool check_quiet_at(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The condition is evaluated first, so that what it sets can be printed. */
-#define check(condition, ...)                   \
-    ({                                          \
-        bool check_ok = (condition);            \
-        check_at(check_ok, __VA_ARGS__);        \
+#define check(condition, ...)                                                                                          \
+    ({                                                                                                                 \
+        bool check_ok = (condition);                                                                                   \
+        check_at(check_ok, __VA_ARGS__);                                                                               \
     })
-#define check_quiet(condition, ...)             \
-    ({                                          \
-        bool check_ok = (condition);            \
-        check_quiet_at(check_ok, __VA_ARGS__);  \
+#define check_quiet(condition, ...)                                                                                    \
+    ({                                                                                                                 \
+        bool check_ok = (condition);                                                                                   \
+        check_quiet_at(check_ok, __VA_ARGS__);                                                                         \
     })
 bool check_equal_at(const char *what, long got, long want);
 bool check_negative_at(const char *what, long got);
@@ -112,8 +112,8 @@ bool strfind(const char *s, const char *part);
 typedef bool trap_hook_t(struct regs *r);
 extern trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 extern uint64_t kit_failsafe_selectors[4]; /* ds, es, fs, gs of the last failsafe entry */
-extern char kit_stubs[], kit_event_entry[], kit_syscall_entry[], kit_syscall32_entry[], kit_sysenter_entry[], kit_nmi_entry[],
-    kit_failsafe_entry[], kit_vcpu_start[];
+extern char kit_stubs[], kit_event_entry[], kit_syscall_entry[], kit_syscall32_entry[], kit_sysenter_entry[],
+    kit_nmi_entry[], kit_failsafe_entry[], kit_vcpu_start[];
 extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 
 /* Runs f(argument). A trap without a hook ends it: true, with the registers in *r (which may be null). */
@@ -168,13 +168,13 @@ extern char kit_image_end[];
 /* The entry that maps va at a level (1-4) under root: its virtual address (read-only memory), or null. */
 uint64_t *entry_of(unsigned long root, unsigned long va, int level);
 static inline uint64_t *pte_of(unsigned long va) { return entry_of(kernel_root, va, 1); }
-long mmu_write(void *entry, uint64_t value);               /* mmu_update of one entry, by its virtual address */
-long mmu_write_machine(uint64_t pointer, uint64_t value);  /* ... by machine address | command */
+long mmu_write(void *entry, uint64_t value);              /* mmu_update of one entry, by its virtual address */
+long mmu_write_machine(uint64_t pointer, uint64_t value); /* ... by machine address | command */
 long mmuext(unsigned cmd, unsigned long arg1, unsigned long arg2);
-long page_set_flags(void *page, uint64_t flags);           /* remaps a pool page at its own address */
-void page_make_readonly(void *page);                       /* panics if refused */
+long page_set_flags(void *page, uint64_t flags); /* remaps a pool page at its own address */
+void page_make_readonly(void *page);             /* panics if refused */
 void page_make_writable(void *page);
-void *table_alloc(void);                                   /* a zeroed page, already read-only */
+void *table_alloc(void); /* a zeroed page, already read-only */
 /* Maps va under root with pte, making the tables that are missing. panics if refused. */
 void map_under(unsigned long root, unsigned long va, uint64_t pte);
 static inline void map_page(unsigned long va, uint64_t pte) { map_under(kernel_root, va, pte); }
@@ -192,8 +192,8 @@ void user_setup(void);
 void user_run(const void *code, size_t size, struct regs *r);
 void user_run_at(const struct iret_context *frame, struct regs *r);
 /* Defines a piece of user-mode code: USER_TEXT(name, "asm"); gives name[] and name_end[]. */
-#define USER_TEXT(name, text)                                                                    \
-    extern const char name[], name##_end[];                                                      \
+#define USER_TEXT(name, text)                                                                                          \
+    extern const char name[], name##_end[];                                                                            \
     asm(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n")
 #define USER_RUN(name, r) user_run(name, (size_t)(name##_end - name), r)
 

@@ -48,19 +48,16 @@ uint64_t *entry_of(unsigned long root, unsigned long va, int level)
 
 long mmu_write_machine(uint64_t pointer, uint64_t value)
 {
-    struct mmu_update u = { .ptr = pointer, .val = value };
+    struct mmu_update u = {.ptr = pointer, .val = value};
 
     return mmu_update(&u, 1, NULL, DOMID_SELF);
 }
 
-long mmu_write(void *entry, uint64_t value)
-{
-    return mmu_write_machine(virt_to_machine(entry), value);
-}
+long mmu_write(void *entry, uint64_t value) { return mmu_write_machine(virt_to_machine(entry), value); }
 
 long mmuext(unsigned cmd, unsigned long arg1, unsigned long arg2)
 {
-    struct mmuext_op op = { .cmd = cmd };
+    struct mmuext_op op = {.cmd = cmd};
 
     op.arg1.mfn = arg1;
     op.arg2.src_mfn = arg2;
@@ -159,7 +156,11 @@ void user_run_at(const struct iret_context *frame, struct regs *r)
 void user_run(const void *code, size_t size, struct regs *r)
 {
     struct iret_context frame = {
-        .rip = USER_CODE, .cs = FLAT_USER_CS, .rflags = 0x202, .rsp = USER_DATA + PAGE_SIZE, .ss = FLAT_USER_SS,
+        .rip = USER_CODE,
+        .cs = FLAT_USER_CS,
+        .rflags = 0x202,
+        .rsp = USER_DATA + PAGE_SIZE,
+        .ss = FLAT_USER_SS,
     };
 
     if (size > PAGE_SIZE)

@@ -1,8 +1,9 @@
 /*
  * Start code, ELF notes and trap entries of a test guest.
  *
- * A bounce frame of the ABI is, from the stack pointer up: rcx, r11, [error code], rip, cs (saved upcall mask in bits
- * 32-39), rflags, rsp, ss. Each entry turns it into struct regs (kit.h) and calls kit_trap; the way back is the iret hypercall.
+ * A bounce frame of the ABI is, from the stack pointer up: rcx, r11, [error code], rip, cs (saved upcall mask in
+ * bits 32-39), rflags, rsp, ss. Each entry turns it into struct regs (kit.h) and calls kit_trap; the way back is
+ * the iret hypercall.
  */
 #define __ASSEMBLY__ 1
 #include <xen/elfnote.h>
@@ -66,7 +67,10 @@ kit_vcpu_start:
 1:      ud2
         jmp 1b
 
-/* Vector stubs, 16 bytes apart. Those that the processor gives an error code leave it on the stack, the others push 0. */
+/*
+ * Vector stubs, 16 bytes apart. Those that the processor gives an error code leave it on the stack, the others
+ * push 0.
+ */
         .balign 16
         .globl kit_stubs
 kit_stubs:
@@ -206,7 +210,10 @@ kit_try_resume:                         /* rsp = *resume_sp */
         popq %rbp
         ret
 
-/* void kit_iret(struct iret_context *c): the iret hypercall on exactly these nine words. Does not return if it works. */
+/*
+ * void kit_iret(struct iret_context *c): the iret hypercall on exactly these nine words. Does not return if it
+ * works.
+ */
         .globl kit_iret
 kit_iret:
         movq %rdi, %rsp

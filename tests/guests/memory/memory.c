@@ -1,4 +1,7 @@
-/* Reservations: giving pages back, taking them, exchanging them, and asking about the machine. Ownership must follow exactly. */
+/*
+ * Reservations: giving pages back, taking them, exchanging them, and asking about the machine. Ownership must
+ * follow exactly.
+ */
 #include "kit.h"
 
 static xen_pfn_t extents[64];
@@ -6,34 +9,32 @@ static unsigned long next_pfn; /* pages from here on are mapped nowhere */
 
 static long reserve(unsigned cmd, xen_pfn_t *list, unsigned long count, unsigned order, unsigned flags)
 {
-    struct xen_memory_reservation r = { .nr_extents = count, .extent_order = order, .mem_flags = flags, .domid = DOMID_SELF };
+    struct xen_memory_reservation r = {
+        .nr_extents = count, .extent_order = order, .mem_flags = flags, .domid = DOMID_SELF};
 
     set_xen_guest_handle(r.extent_start, list);
     return memory_op(cmd, &r);
 }
 
-static long give(xen_pfn_t mfn)
-{
-    return reserve(XENMEM_decrease_reservation, &mfn, 1, 0, 0);
-}
+static long give(xen_pfn_t mfn) { return reserve(XENMEM_decrease_reservation, &mfn, 1, 0, 0); }
 
 static long pages_now(void)
 {
-    struct xen_memory_domain d = { .domid = DOMID_SELF };
+    struct xen_memory_domain d = {.domid = DOMID_SELF};
 
     return memory_op(XENMEM_current_reservation, &d);
 }
 
 static void queries(void)
 {
-    struct xen_memory_domain d = { .domid = DOMID_SELF };
+    struct xen_memory_domain d = {.domid = DOMID_SELF};
     struct xen_machphys_mapping mapping;
-    struct xen_machphys_mfn_list l = { .max_extents = 64 };
+    struct xen_machphys_mfn_list l = {.max_extents = 64};
     static struct {
         uint64_t start, size;
         uint32_t type;
     } __attribute__((packed)) regions[64];
-    struct xen_memory_map map = { .nr_entries = 64 };
+    struct xen_memory_map map = {.nr_entries = 64};
     uint64_t ram = 0;
     bool sorted = true;
     long max = memory_op(XENMEM_maximum_ram_page, NULL);
@@ -46,7 +47,8 @@ static void queries(void)
     check_equal(memory_op(XENMEM_maximum_reservation, &d), -ESRCH);
     check(max > 0x4000 && max < 0x10000, "the highest page of RAM is %lx", max);
     check_equal(memory_op(XENMEM_machphys_mapping, &mapping), 0);
-    check(mapping.v_start == MACH2PHYS_VIRT_START && mapping.v_end > mapping.v_start && mapping.max_mfn + 1 >= (unsigned long)max,
+    check(mapping.v_start == MACH2PHYS_VIRT_START && mapping.v_end > mapping.v_start &&
+              mapping.max_mfn + 1 >= (unsigned long)max,
           "m2p at %lx-%lx, up to %lx", mapping.v_start, mapping.v_end, mapping.max_mfn);
     set_xen_guest_handle(map.buffer, regions);
     check_equal(memory_op(XENMEM_machine_memory_map, &map), 0);
@@ -55,14 +57,15 @@ static void queries(void)
             ram += regions[i].size;
         sorted &= i == 0 || regions[i].start >= regions[i - 1].start + regions[i - 1].size;
     }
-    check(map.nr_entries >= 3 && sorted && ram > 200UL << 20 && ram <= 256UL << 20, "machine map: %u regions, %lu MiB of RAM",
-          map.nr_entries, ram >> 20);
+    check(map.nr_entries >= 3 && sorted && ram > 200UL << 20 && ram <= 256UL << 20,
+          "machine map: %u regions, %lu MiB of RAM", map.nr_entries, ram >> 20);
     map.nr_entries = 1;
-    check(memory_op(XENMEM_machine_memory_map, &map) <= 0 && map.nr_entries <= 1, "into a short buffer: %u", map.nr_entries);
+    check(memory_op(XENMEM_machine_memory_map, &map) <= 0 && map.nr_entries <= 1, "into a short buffer: %u",
+          map.nr_entries);
     set_xen_guest_handle(l.extent_start, extents);
     check_equal(memory_op(XENMEM_machphys_mfn_list, &l), 0);
     check(l.nr_extents >= 1 && l.nr_extents <= 64, "the m2p lies in %u extents", l.nr_extents);
-    check(memory_op(XENMEM_maximum_gpfn, &(struct xen_memory_domain){ .domid = DOMID_SELF }) >= 0, "maximum gpfn");
+    check(memory_op(XENMEM_maximum_gpfn, &(struct xen_memory_domain){.domid = DOMID_SELF}) >= 0, "maximum gpfn");
     check_equal(memory_op(63, &d), -ENOSYS);
 }
 
@@ -91,8 +94,8 @@ static void give_and_take(void)
     check_equal(update_va_mapping(TEST_VA, 0, UVMF_INVLPG), 0);
 
     check_equal(reserve(XENMEM_populate_physmap, extents, 1, 0, 0) <= 1, 1);
-    check_equal(give(0x200), 0);           /* the hypervisor's */
-    check_equal(give(1UL << 36), 0);       /* nobody's */
+    check_equal(give(0x200), 0);     /* the hypervisor's */
+    check_equal(give(1UL << 36), 0); /* nobody's */
     check_equal(give(~0UL), 0);
     give(start_info->shared_info >> 12); /* may be taken, but not away */
     check(shared_info->vcpu_info[0].time.tsc_to_system_mul != 0, "the shared info page is still there");
@@ -141,7 +144,8 @@ static void in_use(void)
     check_equal(mmuext(MMUEXT_PIN_L1_TABLE, table_mfn, 0), 0);
     rc = give(table_mfn);
     check(rc == 1 || rc == 0, "giving back a pinned table: %ld", rc);
-    mmu_write_machine(table_mfn << 12, make_pte(virt_to_mfn(mapped), PTE_RW)); /* allowed or not; the count must be right */
+    mmu_write_machine(table_mfn << 12,
+                      make_pte(virt_to_mfn(mapped), PTE_RW)); /* allowed or not; the count must be right */
     rc = mmuext(MMUEXT_UNPIN_TABLE, table_mfn, 0);
     check(rc == 0, "unpinning it then: %ld", rc);
     check_negative(mmuext(MMUEXT_PIN_L1_TABLE, table_mfn, 0));
@@ -178,7 +182,8 @@ static void exchanges(void)
     in[0] = p2m[pfn];
     out[0] = pfn;
     check_equal(exchange(in, 0, 1, out, 0, 1, &x), 0);
-    check(x.nr_exchanged == 1 && out[0] != in[0] && machine_to_phys_mapping[out[0]] == pfn, "one page: mfn %lx -> %lx", in[0], out[0]);
+    check(x.nr_exchanged == 1 && out[0] != in[0] && machine_to_phys_mapping[out[0]] == pfn, "one page: mfn %lx -> %lx",
+          in[0], out[0]);
     check(pages_now() == before, "as many pages as before");
     check_equal(give(in[0]), 0); /* the old one is not ours */
     p2m[pfn] = out[0];
@@ -187,7 +192,8 @@ static void exchanges(void)
         in[i] = p2m[pfn + i];
     out[0] = pfn;
     rc = exchange(in, 0, 4, out, 2, 1, &x);
-    check(rc == 0 && x.nr_exchanged == 4 && (out[0] & 3) == 0, "four pages for four together: %ld, mfn %lx", rc, out[0]);
+    check(rc == 0 && x.nr_exchanged == 4 && (out[0] & 3) == 0, "four pages for four together: %ld, mfn %lx", rc,
+          out[0]);
     for (unsigned i = 0; i < 4; i++) {
         check_quiet(machine_to_phys_mapping[out[0] + i] == pfn + i, "m2p of page %u", i);
         p2m[pfn + i] = out[0] + i;

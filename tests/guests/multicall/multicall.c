@@ -23,7 +23,7 @@ static void plain(void)
 
 static void unknown(void)
 {
-    static const unsigned long ops[] = { 11, 37 + 6, 60, 63, 64, 127, 128, 1000, 0xffffffff, ~0UL, 1UL << 32 | 17 };
+    static const unsigned long ops[] = {11, 37 + 6, 60, 63, 64, 127, 128, 1000, 0xffffffff, ~0UL, 1UL << 32 | 17};
     unsigned n = sizeof(ops) / sizeof(ops[0]);
 
     for (unsigned i = 0; i < n; i++) {
@@ -55,8 +55,8 @@ static void nesting(void)
     list[2].op = __HYPERVISOR_xen_version;
     list[2].args[0] = XENVER_pagesize;
     check_equal(multicall(list, 3), 0);
-    check((long)list[0].result < 0 && (long)list[1].result < 0, "a multicall within a multicall: %ld, %ld", (long)list[0].result,
-          (long)list[1].result);
+    check((long)list[0].result < 0 && (long)list[1].result < 0, "a multicall within a multicall: %ld, %ld",
+          (long)list[0].result, (long)list[1].result);
     check(inner.result == 77, "the inner calls are not made");
     check((long)list[2].result == 4096, "the next call is");
     check_equal(multicall(&inner, 1), 0); /* the state is not stuck */
@@ -66,7 +66,7 @@ static void nesting(void)
 /* Elements that wait or give the CPU away. */
 static void scheduling(void)
 {
-    struct vcpu_set_singleshot_timer t = { .timeout_abs_ns = time_now() + 5000000 };
+    struct vcpu_set_singleshot_timer t = {.timeout_abs_ns = time_now() + 5000000};
     long port = bind_virq(VIRQ_TIMER, 0);
     uint64_t start = time_now();
 
@@ -93,7 +93,8 @@ static void scheduling(void)
     list[2].result = 0;
     check_equal(multicall(list, 3), 0);
     check(time_now() >= t.timeout_abs_ns, "block waits");
-    check(list[1].result == 0 && list[2].result == 4096, "and the rest is done: %ld, %ld", (long)list[1].result, (long)list[2].result);
+    check(list[1].result == 0 && list[2].result == 4096, "and the rest is done: %ld, %ld", (long)list[1].result,
+          (long)list[2].result);
 }
 
 /* Long elements are continued within the batch: many page-table writes, and memory given back and taken again. */
@@ -103,7 +104,7 @@ static void continuations(void)
     static xen_pfn_t extents[4000];
     unsigned pages = sizeof(extents) / sizeof(extents[0]);
     unsigned long first = start_info->nr_pages - pages;
-    struct xen_memory_reservation r = { .nr_extents = pages, .domid = DOMID_SELF };
+    struct xen_memory_reservation r = {.nr_extents = pages, .domid = DOMID_SELF};
     uint64_t *page = page_alloc(), *pte;
     unsigned done = 0, wrong = 0;
 
@@ -130,7 +131,8 @@ static void continuations(void)
     list[2].op = __HYPERVISOR_xen_version;
     list[2].args[0] = XENVER_pagesize;
     check_equal(multicall(list, 3), 0);
-    check(list[0].result == 0 && done == 2048, "2048 page-table writes in an element: %ld, done %u", (long)list[0].result, done);
+    check(list[0].result == 0 && done == 2048, "2048 page-table writes in an element: %ld, done %u",
+          (long)list[0].result, done);
     for (unsigned i = 0; i < 512; i++)
         wrong += (pte[i] >> 9 & 7) != (i & 7);
     check(wrong == 0, "all are there");
@@ -146,7 +148,8 @@ static void continuations(void)
     set_xen_guest_handle(r.extent_start, extents);
     list[2].result = 0;
     check_equal(multicall(list + 1, 2), 0);
-    check(list[1].result == pages && list[2].result == 4096, "taken again: %ld, %ld", (long)list[1].result, (long)list[2].result);
+    check(list[1].result == pages && list[2].result == 4096, "taken again: %ld, %ld", (long)list[1].result,
+          (long)list[2].result);
     for (unsigned i = 0; i < pages; i++) {
         wrong += machine_to_phys_mapping[extents[i]] != first + i;
         p2m[first + i] = extents[i];

@@ -1,6 +1,6 @@
 /*
- * What a PV kernel does with hardware and cannot do itself: ports, MSRs, control and debug registers, CPUID. The legal is
- * emulated, the rest is #GP, and privileged instructions of user mode always are.
+ * What a PV kernel does with hardware and cannot do itself: ports, MSRs, control and debug registers, CPUID. The
+ * legal is emulated, the rest is #GP, and privileged instructions of user mode always are.
  */
 #include "kit.h"
 
@@ -66,7 +66,7 @@ static struct regs last;
 
 static bool port_in(unsigned port, uint64_t *value)
 {
-    struct machine m = { .a = 0x100, .d = port };
+    struct machine m = {.a = 0x100, .d = port};
 
     last = trap_of(in8, &m);
     *value = m.a & 0xff;
@@ -75,7 +75,7 @@ static bool port_in(unsigned port, uint64_t *value)
 
 static bool port_out(unsigned port, uint64_t value)
 {
-    struct machine m = { .a = value, .d = port };
+    struct machine m = {.a = value, .d = port};
 
     last = trap_of(out8, &m);
     return last.vector == NO_TRAP;
@@ -83,7 +83,7 @@ static bool port_out(unsigned port, uint64_t value)
 
 static bool msr_read(uint32_t msr, uint64_t *value)
 {
-    struct machine m = { .c = msr };
+    struct machine m = {.c = msr};
 
     last = trap_of(rdmsr, &m);
     *value = m.a;
@@ -92,7 +92,7 @@ static bool msr_read(uint32_t msr, uint64_t *value)
 
 static bool msr_write(uint32_t msr, uint64_t value)
 {
-    struct machine m = { .a = value, .c = msr };
+    struct machine m = {.a = value, .c = msr};
 
     last = trap_of(wrmsr, &m);
     return last.vector == NO_TRAP;
@@ -100,7 +100,7 @@ static bool msr_write(uint32_t msr, uint64_t value)
 
 static long set_iopl(unsigned level)
 {
-    struct physdev_set_iopl s = { .iopl = level };
+    struct physdev_set_iopl s = {.iopl = level};
 
     return physdev_op(PHYSDEVOP_set_iopl, &s);
 }
@@ -127,15 +127,16 @@ USER_TEXT(user_in80, "inb $0x80, %al; ud2");
 
 static void ports(void)
 {
-    struct physdev_set_iobitmap bitmap = { .nr_ports = 0 };
+    struct physdev_set_iobitmap bitmap = {.nr_ports = 0};
     static uint8_t bits[8192];
-    struct machine m = { 0 };
+    struct machine m = {0};
     struct regs r;
     uint64_t v;
 
     printf("-- ports\n");
     check_equal(set_iopl(0), 0);
-    check(!port_in(0x71, &v) && last.vector == 13 && last.error == 0, "in with I/O privilege 0: vector %lu error %lx", last.vector, last.error);
+    check(!port_in(0x71, &v) && last.vector == 13 && last.error == 0, "in with I/O privilege 0: vector %lu error %lx",
+          last.vector, last.error);
     check(!port_out(0x80, 0) && last.vector == 13, "out with I/O privilege 0: vector %lu", last.vector);
     check_equal(set_iopl(4), -EINVAL);
     check_equal(set_iopl(1), 0);
@@ -177,7 +178,7 @@ static void ports(void)
     check(r.vector == 6, "in at I/O privilege 3: vector %lu", r.vector);
     check_equal(set_iopl(1), 0);
     memset(bits, 0xff, sizeof(bits));
-    bits[0x71 / 8] &= (uint8_t)~(1 << 0x71 % 8);
+    bits[0x71 / 8] &= (uint8_t) ~(1 << 0x71 % 8);
     set_xen_guest_handle(bitmap.bitmap, bits);
     bitmap.nr_ports = 65536;
     check_equal(physdev_op(PHYSDEVOP_set_iobitmap, &bitmap), 0);
@@ -219,16 +220,19 @@ static void ports(void)
 
 static void msrs(void)
 {
-    static const uint32_t dangerous[] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_SYSENTER_EIP, 0x174, 0x175, MSR_PAT,
-                                          MSR_APIC_BASE, 0x200, 0x2ff, MSR_DEBUGCTL, 0x48, 0x49, 0x79, 0xc0010117, 0xc0010114,
-                                          0xc0010015, 0x802, 0x830, 0x6e0, 0x6a0, 0xda0 };
+    static const uint32_t dangerous[] = {MSR_STAR,   MSR_LSTAR,    MSR_CSTAR,  MSR_FMASK,     MSR_SYSENTER_EIP,
+                                         0x174,      0x175,        MSR_PAT,    MSR_APIC_BASE, 0x200,
+                                         0x2ff,      MSR_DEBUGCTL, 0x48,       0x49,          0x79,
+                                         0xc0010117, 0xc0010114,   0xc0010015, 0x802,         0x830,
+                                         0x6e0,      0x6a0,        0xda0};
     uint64_t v, before, memory = 0x5151;
 
     printf("-- MSRs\n");
     check(msr_read(MSR_EFER, &v) && (v & 0x500) == 0x500, "EFER: %lx", v);
     before = v;
     check(msr_read(MSR_APIC_BASE, &v), "APIC base: %lx", v);
-    check(!msr_read(0x12345678, &v) && last.vector == 13 && last.error == 0, "an MSR that is none: vector %lu", last.vector);
+    check(!msr_read(0x12345678, &v) && last.vector == 13 && last.error == 0, "an MSR that is none: vector %lu",
+          last.vector);
     check(!msr_write(0x12345678, 0) && last.vector == 13, "writing it: vector %lu", last.vector);
     check(!msr_read(0xc0011fff, &v) && last.vector == 13, "another: vector %lu", last.vector);
 
@@ -236,13 +240,17 @@ static void msrs(void)
     asm volatile("movq %%fs:0, %0" : "=r"(v));
     check(v == memory, "it is in force");
     check(msr_read(MSR_FS_BASE, &v) && v == (uint64_t)&memory, "and reads back");
-    check(!msr_write(MSR_FS_BASE, VA_NONCANONICAL) && last.vector == 13, "a non-canonical base: vector %lu", last.vector);
-    check(!msr_write(MSR_GS_BASE, VA_NONCANONICAL) && last.vector == 13, "a non-canonical GS base: vector %lu", last.vector);
-    check(!msr_write(MSR_KERNEL_GS_BASE, VA_NONCANONICAL) && last.vector == 13, "... kernel GS base: vector %lu", last.vector);
+    check(!msr_write(MSR_FS_BASE, VA_NONCANONICAL) && last.vector == 13, "a non-canonical base: vector %lu",
+          last.vector);
+    check(!msr_write(MSR_GS_BASE, VA_NONCANONICAL) && last.vector == 13, "a non-canonical GS base: vector %lu",
+          last.vector);
+    check(!msr_write(MSR_KERNEL_GS_BASE, VA_NONCANONICAL) && last.vector == 13, "... kernel GS base: vector %lu",
+          last.vector);
     check(msr_write(MSR_GS_BASE, (uint64_t)&memory), "writing GS base");
     asm volatile("movq %%gs:0, %0" : "=r"(v));
     check(v == memory, "it is in force");
-    check(msr_write(MSR_KERNEL_GS_BASE, 0x1234000) && msr_read(MSR_KERNEL_GS_BASE, &v) && v == 0x1234000, "kernel GS base: %lx", v);
+    check(msr_write(MSR_KERNEL_GS_BASE, 0x1234000) && msr_read(MSR_KERNEL_GS_BASE, &v) && v == 0x1234000,
+          "kernel GS base: %lx", v);
     set_segment_base(SEGBASE_GS_USER, 0x5678000);
     check(msr_read(MSR_KERNEL_GS_BASE, &v) && v == 0x5678000, "is the user's base of set_segment_base: %lx", v);
     msr_write(MSR_FS_BASE, 0);
@@ -255,7 +263,8 @@ static void msrs(void)
     for (unsigned i = 0; i < sizeof(dangerous) / sizeof(dangerous[0]); i++) {
         bool zero = msr_write(dangerous[i], 0), ones = msr_write(dangerous[i], 0xffff800012345678UL);
 
-        printf("   MSR %x: write of 0 %s, of an address %s\n", dangerous[i], zero ? "taken" : "#GP", ones ? "taken" : "#GP");
+        printf("   MSR %x: write of 0 %s, of an address %s\n", dangerous[i], zero ? "taken" : "#GP",
+               ones ? "taken" : "#GP");
         check_quiet(xen_version(XENVER_pagesize, NULL) == 4096, "hypercalls work after MSR %x", dangerous[i]);
     }
     check(xen_version(XENVER_pagesize, NULL) == 4096, "the machine goes on");
@@ -263,39 +272,119 @@ static void msrs(void)
 
 static uint64_t moved;
 
-static void read_cr0(void *p) { (void)p; asm volatile("movq %%cr0, %0" : "=r"(moved)); }
-static void read_cr3(void *p) { (void)p; asm volatile("movq %%cr3, %0" : "=r"(moved)); }
-static void read_cr4(void *p) { (void)p; asm volatile("movq %%cr4, %0" : "=r"(moved)); }
-static void read_cr8(void *p) { (void)p; asm volatile("movq %%cr8, %0" : "=r"(moved)); }
+static void read_cr0(void *p)
+{
+    (void)p;
+    asm volatile("movq %%cr0, %0" : "=r"(moved));
+}
+static void read_cr3(void *p)
+{
+    (void)p;
+    asm volatile("movq %%cr3, %0" : "=r"(moved));
+}
+static void read_cr4(void *p)
+{
+    (void)p;
+    asm volatile("movq %%cr4, %0" : "=r"(moved));
+}
+static void read_cr8(void *p)
+{
+    (void)p;
+    asm volatile("movq %%cr8, %0" : "=r"(moved));
+}
 static void write_cr0(void *p) { asm volatile("movq %0, %%cr0" : : "r"(p)); }
 static void write_cr3(void *p) { asm volatile("movq %0, %%cr3" : : "r"(p) : "memory"); }
 static void write_cr4(void *p) { asm volatile("movq %0, %%cr4" : : "r"(p)); }
 static void write_cr8(void *p) { asm volatile("movq %0, %%cr8" : : "r"(p)); }
-static void read_dr6(void *p) { (void)p; asm volatile("movq %%dr6, %0" : "=r"(moved)); }
+static void read_dr6(void *p)
+{
+    (void)p;
+    asm volatile("movq %%dr6, %0" : "=r"(moved));
+}
 static void write_dr0(void *p) { asm volatile("movq %0, %%dr0" : : "r"(p)); }
 static void write_dr7(void *p) { asm volatile("movq %0, %%dr7" : : "r"(p)); }
-static void do_clts(void *p) { (void)p; asm volatile("clts"); }
-static void do_fnop(void *p) { (void)p; asm volatile("fnop"); }
-static void do_hlt(void *p) { (void)p; asm volatile("hlt"); }
-static void do_cli(void *p) { (void)p; asm volatile("cli"); }
-static void do_sti(void *p) { (void)p; asm volatile("sti"); }
+static void do_clts(void *p)
+{
+    (void)p;
+    asm volatile("clts");
+}
+static void do_fnop(void *p)
+{
+    (void)p;
+    asm volatile("fnop");
+}
+static void do_hlt(void *p)
+{
+    (void)p;
+    asm volatile("hlt");
+}
+static void do_cli(void *p)
+{
+    (void)p;
+    asm volatile("cli");
+}
+static void do_sti(void *p)
+{
+    (void)p;
+    asm volatile("sti");
+}
 static void do_lgdt(void *p) { asm volatile("lgdt (%0)" : : "r"(p)); }
 static void do_lidt(void *p) { asm volatile("lidt (%0)" : : "r"(p)); }
-static void do_lldt(void *p) { (void)p; asm volatile("lldt %w0" : : "r"(0)); }
-static void do_ltr(void *p) { (void)p; asm volatile("ltr %w0" : : "r"(0xe040)); }
-static void do_lmsw(void *p) { (void)p; asm volatile("lmsw %w0" : : "r"(0)); }
-static void do_swapgs(void *p) { (void)p; asm volatile("swapgs"); }
+static void do_lldt(void *p)
+{
+    (void)p;
+    asm volatile("lldt %w0" : : "r"(0));
+}
+static void do_ltr(void *p)
+{
+    (void)p;
+    asm volatile("ltr %w0" : : "r"(0xe040));
+}
+static void do_lmsw(void *p)
+{
+    (void)p;
+    asm volatile("lmsw %w0" : : "r"(0));
+}
+static void do_swapgs(void *p)
+{
+    (void)p;
+    asm volatile("swapgs");
+}
 static void do_sysret(void *p) { asm volatile("sysretq" : : "c"(p)); }
 static void do_sysexit(void *p) { asm volatile("sysexitl" : : "c"(p), "d"(p)); }
-static void do_invd(void *p) { (void)p; asm volatile("invd"); }
-static void do_wbinvd(void *p) { (void)p; asm volatile("wbinvd"); }
+static void do_invd(void *p)
+{
+    (void)p;
+    asm volatile("invd");
+}
+static void do_wbinvd(void *p)
+{
+    (void)p;
+    asm volatile("wbinvd");
+}
 static void do_invlpg(void *p) { asm volatile("invlpg (%0)" : : "r"(p)); }
-static void do_rdpmc(void *p) { (void)p; asm volatile("rdpmc" : : "c"(0) : "rax", "rdx"); }
+static void do_rdpmc(void *p)
+{
+    (void)p;
+    asm volatile("rdpmc" : : "c"(0) : "rax", "rdx");
+}
 static void do_vmrun(void *p) { asm volatile("vmrun" : : "a"(p)); }
-static void do_vmcall(void *p) { (void)p; asm volatile("vmcall"); }
-static void do_clgi(void *p) { (void)p; asm volatile("clgi"); }
+static void do_vmcall(void *p)
+{
+    (void)p;
+    asm volatile("vmcall");
+}
+static void do_clgi(void *p)
+{
+    (void)p;
+    asm volatile("clgi");
+}
 static void do_monitor(void *p) { asm volatile("monitor" : : "a"(p), "c"(0), "d"(0)); }
-static void do_mwait(void *p) { (void)p; asm volatile("mwait" : : "a"(0), "c"(0)); }
+static void do_mwait(void *p)
+{
+    (void)p;
+    asm volatile("mwait" : : "a"(0), "c"(0));
+}
 
 /* One outcome for each instruction: emulated, #GP or #UD. All are harmless. */
 static const struct {
@@ -303,25 +392,27 @@ static const struct {
     void (*f)(void *);
     bool may_pass;
 } instructions[] = {
-    { "hlt", do_hlt, true },       { "lgdt", do_lgdt, false },     { "lidt", do_lidt, false },   { "lldt", do_lldt, false },
-    { "ltr", do_ltr, false },      { "lmsw", do_lmsw, true },      { "swapgs", do_swapgs, true }, { "sysret", do_sysret, false },
-    { "sysexitl", do_sysexit, false }, { "invd", do_invd, true },   { "wbinvd", do_wbinvd, true }, { "invlpg", do_invlpg, true },
-    { "vmrun", do_vmrun, false },  { "vmcall", do_vmcall, false }, { "clgi", do_clgi, false },   { "monitor", do_monitor, true },
-    { "mwait", do_mwait, true },   { "rdpmc", do_rdpmc, true },    { "mov to cr8", write_cr8, true }, { "mov from cr8", read_cr8, true },
-    { "cli", do_cli, true },       { "sti", do_sti, true },
+    {"hlt", do_hlt, true},           {"lgdt", do_lgdt, false},         {"lidt", do_lidt, false},
+    {"lldt", do_lldt, false},        {"ltr", do_ltr, false},           {"lmsw", do_lmsw, true},
+    {"swapgs", do_swapgs, true},     {"sysret", do_sysret, false},     {"sysexitl", do_sysexit, false},
+    {"invd", do_invd, true},         {"wbinvd", do_wbinvd, true},      {"invlpg", do_invlpg, true},
+    {"vmrun", do_vmrun, false},      {"vmcall", do_vmcall, false},     {"clgi", do_clgi, false},
+    {"monitor", do_monitor, true},   {"mwait", do_mwait, true},        {"rdpmc", do_rdpmc, true},
+    {"mov to cr8", write_cr8, true}, {"mov from cr8", read_cr8, true}, {"cli", do_cli, true},
+    {"sti", do_sti, true},
 };
 
 static void privileged(void)
 {
-    static uint8_t operand[16] = { 0xff, 0x0f };
+    static uint8_t operand[16] = {0xff, 0x0f};
     struct regs r;
 
     printf("-- privileged instructions in the kernel\n");
     events_disable();
     for (unsigned i = 0; i < sizeof(instructions) / sizeof(instructions[0]); i++) {
         r = trap_of(instructions[i].f, operand);
-        check(r.vector == 13 || r.vector == 6 || (r.vector == NO_TRAP && instructions[i].may_pass), "%s: %s %lu", instructions[i].name,
-              r.vector == NO_TRAP ? "passes" : "vector", r.vector == NO_TRAP ? 0 : r.vector);
+        check(r.vector == 13 || r.vector == 6 || (r.vector == NO_TRAP && instructions[i].may_pass), "%s: %s %lu",
+              instructions[i].name, r.vector == NO_TRAP ? "passes" : "vector", r.vector == NO_TRAP ? 0 : r.vector);
     }
     check(vcpu_info_of(0)->evtchn_upcall_mask == 1, "cli and sti do not touch the upcall mask");
     events_enable();
@@ -386,14 +477,16 @@ static void cpuids(void)
 
     printf("-- CPUID\n");
     leaf = cpuid_forced(0x40000000, 0);
-    check(leaf.b == 0x566e6558 && leaf.c == 0x65584d4d && leaf.d == 0x4d4d566e && leaf.a >= 0x40000002, "signature, last leaf %x", leaf.a);
+    check(leaf.b == 0x566e6558 && leaf.c == 0x65584d4d && leaf.d == 0x4d4d566e && leaf.a >= 0x40000002,
+          "signature, last leaf %x", leaf.a);
     leaf = cpuid_forced(0x40000001, 0);
     check(leaf.a == (uint32_t)xen_version(XENVER_version, NULL), "version leaf %x", leaf.a);
     leaf = cpuid_forced(0x40000002, 0);
     check(leaf.a == 1, "hypercall pages: %u", leaf.a);
     forced = cpuid_forced(0, 0);
     native = cpuid_native(0, 0);
-    check(forced.a >= 7 && forced.b == native.b && forced.c == native.c && forced.d == native.d, "vendor, last leaf %x", forced.a);
+    check(forced.a >= 7 && forced.b == native.b && forced.c == native.c && forced.d == native.d, "vendor, last leaf %x",
+          forced.a);
     forced = cpuid_forced(1, 0);
     check((forced.c >> 31 & 1) == 1, "the hypervisor bit");
     check((forced.c >> 5 & 1) == 0, "no VMX");
@@ -443,8 +536,8 @@ static void user_privileged(void)
     struct regs r;
 
     printf("-- privileged instructions in user mode\n");
-#define REFUSED(name)                                                                                        \
-    USER_RUN(name, &r);                                                                                      \
+#define REFUSED(name)                                                                                                  \
+    USER_RUN(name, &r);                                                                                                \
     check(r.vector == 13 && r.rip < USER_CODE + sizeof(int) * 64, #name ": vector %lu error %lx", r.vector, r.error)
     check_equal(set_iopl(0), 0);
     REFUSED(user_cli);
@@ -472,7 +565,8 @@ static void user_privileged(void)
     USER_RUN(user_xsetbv, &r);
     check(r.vector == 13 || r.rip == USER_CODE + 9, "user_xsetbv: vector %lu", r.vector);
     USER_RUN(user_cpuid, &r);
-    check(r.vector == 6 && (uint32_t)r.rbx == 0x566e6558, "the forced CPUID works in user mode: vector %lu rbx %lx", r.vector, r.rbx);
+    check(r.vector == 6 && (uint32_t)r.rbx == 0x566e6558, "the forced CPUID works in user mode: vector %lu rbx %lx",
+          r.vector, r.rbx);
 }
 
 GUEST("ports")

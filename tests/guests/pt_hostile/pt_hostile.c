@@ -1,12 +1,12 @@
 /*
- * Attempts to break isolation through page tables: each must be refused, and leave things as they were. After each group the
- * entry that was attacked is compared with what it was.
+ * Attempts to break isolation through page tables: each must be refused, and leave things as they were. After each
+ * group the entry that was attacked is compared with what it was.
  */
 #include "kit.h"
 
-static uint64_t *victim;          /* a level 1 entry that maps TEST_VA */
-static uint64_t *scratch;         /* the page it maps */
-static uint8_t own[1 << 16];      /* bitmap of this domain's frames, the first 2 GiB */
+static uint64_t *victim;     /* a level 1 entry that maps TEST_VA */
+static uint64_t *scratch;    /* the page it maps */
+static uint8_t own[1 << 16]; /* bitmap of this domain's frames, the first 2 GiB */
 static unsigned long ram_end;
 
 static void attempt(const char *what, void *entry, uint64_t value)
@@ -20,10 +20,7 @@ static void attempt(const char *what, void *entry, uint64_t value)
         mmu_write(entry, before);
 }
 
-static void touch(void *p)
-{
-    *(volatile uint64_t *)p = 0xbad;
-}
+static void touch(void *p) { *(volatile uint64_t *)p = 0xbad; }
 
 static void page_tables_writable(void)
 {
@@ -47,7 +44,8 @@ static void page_tables_writable(void)
             uint64_t old = *slot;
 
             r = trap_of(touch, (void *)slot);
-            check((r.vector == 14 && *slot == old) || (r.vector == NO_TRAP && (*slot & 1) == 0), "a store there: trap %lu", r.vector);
+            check((r.vector == 14 && *slot == old) || (r.vector == NO_TRAP && (*slot & 1) == 0),
+                  "a store there: trap %lu", r.vector);
         }
         check_equal(mmu_write(victim, make_pte(virt_to_mfn(scratch), PTE_RW)), 0);
         mmuext(MMUEXT_INVLPG_LOCAL, TEST_VA, 0);
@@ -61,20 +59,21 @@ static struct {
     uint64_t start, size;
     uint32_t type;
 } __attribute__((packed)) regions[64];
-static struct xen_memory_map map = { .nr_entries = 64 };
+static struct xen_memory_map map = {.nr_entries = 64};
 
 static bool is_ram(unsigned long mfn)
 {
     for (unsigned i = 0; i < map.nr_entries; i++)
-        if (regions[i].type == 1 && mfn << 12 >= regions[i].start && (mfn + 1) << 12 <= regions[i].start + regions[i].size)
+        if (regions[i].type == 1 && mfn << 12 >= regions[i].start &&
+            (mfn + 1) << 12 <= regions[i].start + regions[i].size)
             return true;
     return false;
 }
 
 static void survey(void)
 {
-    xen_pfn_t grant_frames[1] = { 0 };
-    struct gnttab_setup_table grants = { .dom = DOMID_SELF, .nr_frames = 1 };
+    xen_pfn_t grant_frames[1] = {0};
+    struct gnttab_setup_table grants = {.dom = DOMID_SELF, .nr_frames = 1};
 
     set_xen_guest_handle(map.buffer, regions);
     check_equal(memory_op(XENMEM_machine_memory_map, &map), 0);
@@ -82,7 +81,8 @@ static void survey(void)
         own[p2m[pfn] / 8] |= (uint8_t)(1 << p2m[pfn] % 8);
     own[start_info->shared_info >> 15] |= (uint8_t)(1 << (start_info->shared_info >> 12) % 8);
     set_xen_guest_handle(grants.frame_list, grant_frames); /* the grant table's frames may be mapped, too */
-    check(grant_table_op(GNTTABOP_setup_table, &grants, 1) == 0 && grants.status == 0, "grant table: %d", grants.status);
+    check(grant_table_op(GNTTABOP_setup_table, &grants, 1) == 0 && grants.status == 0, "grant table: %d",
+          grants.status);
     own[grant_frames[0] / 8] |= (uint8_t)(1 << grant_frames[0] % 8);
     ram_end = (unsigned long)memory_op(XENMEM_maximum_ram_page, NULL) + 1;
     check(ram_end > 0x4000 && ram_end < sizeof(own) * 8, "maximum RAM page %lx", ram_end);
@@ -127,7 +127,7 @@ static void foreign_frames(void)
 
 static void frames_beyond(void)
 {
-    static const unsigned long beyond[] = { 1UL << 28, 1UL << 36, 0xffffffffffUL };
+    static const unsigned long beyond[] = {1UL << 28, 1UL << 36, 0xffffffffffUL};
 
     for (unsigned i = 0; i < 3; i++) {
         attempt("frame beyond the address width", victim, make_pte(beyond[i], PTE_RW));
@@ -145,7 +145,8 @@ static void frames_beyond(void)
     check_negative(mmuext(MMUEXT_NEW_BASEPTR, ~0UL, 0));
     attempt("the local APIC, writable", victim, make_pte(0xfee00, PTE_RW | PTE_PCD));
     mmu_write(victim, make_pte(0xfec00, PTE_RW | PTE_PCD)); /* may become a read-only mapping */
-    check((*victim & PTE_MFN_MASK) >> 12 != 0xfec00 || (*victim & PTE_W) == 0, "the I/O APIC, writable: entry %lx", *victim);
+    check((*victim & PTE_MFN_MASK) >> 12 != 0xfec00 || (*victim & PTE_W) == 0, "the I/O APIC, writable: entry %lx",
+          *victim);
     check_equal(mmu_write(victim, make_pte(virt_to_mfn(scratch), PTE_RW)), 0);
 }
 
@@ -162,7 +163,7 @@ static void the_hole(void)
         check(rc < 0 && rc0 < 0 && rc1 < 0 && root[slot] == before, "L4 slot %u: %ld, %ld, %ld", slot, rc, rc0, rc1);
     }
     for (unsigned i = 0; i < 3; i++) {
-        static const unsigned long va[] = { HYPERVISOR_VIRT_START, VA_HOLE, HYPERVISOR_VIRT_END - PAGE_SIZE };
+        static const unsigned long va[] = {HYPERVISOR_VIRT_START, VA_HOLE, HYPERVISOR_VIRT_END - PAGE_SIZE};
 
         check_negative(update_va_mapping(va[i], make_pte(virt_to_mfn(scratch), PTE_RW), UVMF_INVLPG));
         check_negative(update_va_mapping(va[i], 0, UVMF_INVLPG));
@@ -204,7 +205,8 @@ static void forged_root(void)
 
 static void reserved_bits(void)
 {
-    uint64_t *l2 = entry_of(kernel_root, TEST_VA, 2), *l3 = entry_of(kernel_root, TEST_VA, 3), *l4 = entry_of(kernel_root, TEST_VA, 4);
+    uint64_t *l2 = entry_of(kernel_root, TEST_VA, 2), *l3 = entry_of(kernel_root, TEST_VA, 3),
+             *l4 = entry_of(kernel_root, TEST_VA, 4);
 
     attempt("2 MiB page", l2 + 1, (make_pte(virt_to_mfn(scratch), PTE_RW) & ~0x1ff000UL) | PTE_PSE);
     attempt("2 MiB page, read-only", l2 + 1, (make_pte(virt_to_mfn(scratch), PTE_RO) & ~0x1ff000UL) | PTE_PSE);
@@ -271,8 +273,8 @@ static void wrong_levels(void)
 static void bad_inside(void)
 {
     uint64_t *l4 = page_alloc(), *l3 = page_alloc(), *l2 = page_alloc(), *l1 = page_alloc();
-    const uint64_t bad[] = { make_pte(virt_to_mfn(pte_of(TEST_VA)), PTE_RW), make_pte(1UL << 36, PTE_RW),
-                             make_pte(0x200, PTE_RW), make_pte(virt_to_mfn(l1), PTE_RW) };
+    const uint64_t bad[] = {make_pte(virt_to_mfn(pte_of(TEST_VA)), PTE_RW), make_pte(1UL << 36, PTE_RW),
+                            make_pte(0x200, PTE_RW), make_pte(virt_to_mfn(l1), PTE_RW)};
 
     l4[3] = make_pte(virt_to_mfn(l3), PTE_TABLE);
     l3[3] = make_pte(virt_to_mfn(l2), PTE_TABLE);
@@ -306,14 +308,18 @@ static void bad_inside(void)
     check_negative(mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(l1), 0));
 }
 
-/* Tables in cycles. Read-only linear tables are legal in the ABI (a hypervisor may refuse them); writable ones never. */
+/*
+ * Tables in cycles. Read-only linear tables are legal in the ABI (a hypervisor may refuse them); writable ones
+ * never.
+ */
 static void cycles(void)
 {
     uint64_t *root = mfn_to_virt(kernel_root), *l3 = table_alloc(), *l2 = table_alloc();
     long rc = mmu_write(&root[300], make_pte(kernel_root, PTE_RO | PTE_U));
 
     if (rc == 0) {
-        volatile uint64_t *linear = (uint64_t *)(0xffff000000000000UL | 300UL << 39 | 300UL << 30 | 300UL << 21 | 300UL << 12);
+        volatile uint64_t *linear =
+            (uint64_t *)(0xffff000000000000UL | 300UL << 39 | 300UL << 30 | 300UL << 21 | 300UL << 12);
         struct regs r = trap_of(touch, (void *)&linear[310]);
 
         check(linear[511] == root[511], "a linear table shows the root");
@@ -336,30 +342,15 @@ static void cycles(void)
 }
 
 /* Direct stores to a level 1 table with bad values, sizes and alignments. */
-static void store_bad_frame(void *p)
-{
-    *(volatile uint64_t *)p = make_pte(virt_to_mfn(pte_of(TEST_VA)), PTE_RW);
-}
+static void store_bad_frame(void *p) { *(volatile uint64_t *)p = make_pte(virt_to_mfn(pte_of(TEST_VA)), PTE_RW); }
 
-static void store_foreign(void *p)
-{
-    *(volatile uint64_t *)p = make_pte(0x200, PTE_RW);
-}
+static void store_foreign(void *p) { *(volatile uint64_t *)p = make_pte(0x200, PTE_RW); }
 
-static void store_beyond(void *p)
-{
-    *(volatile uint64_t *)p = make_pte(1UL << 36, PTE_RW);
-}
+static void store_beyond(void *p) { *(volatile uint64_t *)p = make_pte(1UL << 36, PTE_RW); }
 
-static void store_across(void *p)
-{
-    *(volatile uint64_t *)((uintptr_t)p + 4) = make_pte(virt_to_mfn(scratch), PTE_RW);
-}
+static void store_across(void *p) { *(volatile uint64_t *)((uintptr_t)p + 4) = make_pte(virt_to_mfn(scratch), PTE_RW); }
 
-static void store_sse(void *p)
-{
-    asm volatile("movups %%xmm0, (%0)" : : "r"(p) : "memory");
-}
+static void store_sse(void *p) { asm volatile("movups %%xmm0, (%0)" : : "r"(p) : "memory"); }
 
 static void store_cmpxchg16(void *p)
 {
@@ -375,20 +366,20 @@ static void store_cmpxchg_bad(void *p)
     asm volatile("lock cmpxchgq %2, (%1)" : "+a"(old) : "r"(p), "r"(make_pte(kernel_root, PTE_RW)) : "memory");
 }
 
-static void store_or_writable(void *p)
-{
-    asm volatile("lock orq $2, (%0)" : : "r"(p) : "memory");
-}
+static void store_or_writable(void *p) { asm volatile("lock orq $2, (%0)" : : "r"(p) : "memory"); }
 
 static void emulated_stores(void)
 {
     static const struct {
         const char *name;
         void (*f)(void *);
-    } stores[] = { { "page table, writable", store_bad_frame }, { "frame of another", store_foreign },
-                   { "frame beyond memory", store_beyond }, { "across two entries", store_across },
-                   { "16 bytes by SSE", store_sse }, { "16 bytes by cmpxchg16b", store_cmpxchg16 },
-                   { "cmpxchg of the root, writable", store_cmpxchg_bad } };
+    } stores[] = {{"page table, writable", store_bad_frame},
+                  {"frame of another", store_foreign},
+                  {"frame beyond memory", store_beyond},
+                  {"across two entries", store_across},
+                  {"16 bytes by SSE", store_sse},
+                  {"16 bytes by cmpxchg16b", store_cmpxchg16},
+                  {"cmpxchg of the root, writable", store_cmpxchg_bad}};
     uint64_t *pte = victim + 2; /* 16-byte aligned or not: cmpxchg16b takes the pair that contains it */
     uint64_t before[5];
     struct regs r;
@@ -404,14 +395,15 @@ static void emulated_stores(void)
     /* Read-only to a table, made writable by setting the bit. */
     check_equal(mmu_write(pte, make_pte(virt_to_mfn(pte), PTE_RO)), 0);
     r = trap_of(store_or_writable, pte);
-    check(r.vector == 14 && (*(volatile uint64_t *)pte & PTE_W) == 0, "lock or of the writable bit: trap %lu, entry %lx", r.vector, *pte);
+    check(r.vector == 14 && (*(volatile uint64_t *)pte & PTE_W) == 0,
+          "lock or of the writable bit: trap %lu, entry %lx", r.vector, *pte);
     check_equal(mmu_write(pte, 0), 0);
 }
 
 static void other_domains(void)
 {
-    struct mmu_update u = { .ptr = virt_to_machine(victim), .val = make_pte(virt_to_mfn(scratch), PTE_RW) };
-    struct mmuext_op op = { .cmd = MMUEXT_PIN_L1_TABLE, .arg1 = { virt_to_mfn(scratch) } };
+    struct mmu_update u = {.ptr = virt_to_machine(victim), .val = make_pte(virt_to_mfn(scratch), PTE_RW)};
+    struct mmuext_op op = {.cmd = MMUEXT_PIN_L1_TABLE, .arg1 = {virt_to_mfn(scratch)}};
 
     check_negative(mmu_update(&u, 1, NULL, 1234));
     check_negative(mmu_update(&u, 1, NULL, DOMID_INVALID));
@@ -434,7 +426,7 @@ static void other_domains(void)
 
 static void odd_requests(void)
 {
-    struct mmu_update u = { .ptr = virt_to_machine(victim), .val = make_pte(virt_to_mfn(scratch), PTE_RW) };
+    struct mmu_update u = {.ptr = virt_to_machine(victim), .val = make_pte(virt_to_mfn(scratch), PTE_RW)};
     long rc;
 
     for (unsigned bits = 4; bits < 8; bits++) {

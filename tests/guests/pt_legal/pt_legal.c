@@ -1,24 +1,16 @@
 /* The page-table work that kernels do every day: all of it must be allowed, and have just the effect it should. */
 #include "kit.h"
 
-static bool writable(void *page)
-{
-    return page_set_flags(page, PTE_RW) == 0;
-}
+static bool writable(void *page) { return page_set_flags(page, PTE_RW) == 0; }
 
-static void touch(void *p)
-{
-    *(volatile uint64_t *)p = 0x1234567;
-}
+static void touch(void *p) { *(volatile uint64_t *)p = 0x1234567; }
 
-static void look(void *p)
-{
-    (void)*(volatile uint64_t *)p;
-}
+static void look(void *p) { (void)*(volatile uint64_t *)p; }
 
 static void pinning(void)
 {
-    static const unsigned pin[5] = { 0, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE };
+    static const unsigned pin[5] = {0, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE,
+                                    MMUEXT_PIN_L4_TABLE};
     uint64_t *table[5];
     uint64_t *data = page_alloc();
 
@@ -98,7 +90,8 @@ static void updates(void)
     check(pte[2] == 0x1110, "a not-present entry reads back");
     check(trapped(touch, (void *)va, NULL), "the read-only one cannot be written");
 
-    check_equal(mmu_write_machine(virt_to_machine(pte + 1) | MMU_PT_UPDATE_NO_TRANSLATE, make_pte(virt_to_mfn(a), PTE_RW)), 0);
+    check_equal(
+        mmu_write_machine(virt_to_machine(pte + 1) | MMU_PT_UPDATE_NO_TRANSLATE, make_pte(virt_to_mfn(a), PTE_RW)), 0);
 
     /* Accessed and dirty */
     check_equal(mmu_write(pte, make_pte(virt_to_mfn(a), PTE_P | PTE_W)), 0);
@@ -109,7 +102,8 @@ static void updates(void)
     touch((void *)va);
     check((*(volatile uint64_t *)pte & (PTE_A | PTE_D)) == (PTE_A | PTE_D), "writing sets D");
     rc = mmu_write_machine(virt_to_machine(pte) | MMU_PT_UPDATE_PRESERVE_AD, make_pte(virt_to_mfn(a), PTE_P));
-    check(rc == 0 && (*pte & (PTE_A | PTE_D | PTE_W)) == (PTE_A | PTE_D), "a preserving update keeps A and D: %ld, %lx", rc, *pte);
+    check(rc == 0 && (*pte & (PTE_A | PTE_D | PTE_W)) == (PTE_A | PTE_D), "a preserving update keeps A and D: %ld, %lx",
+          rc, *pte);
     check_equal(mmu_write(pte, make_pte(virt_to_mfn(a), PTE_P)), 0);
     check((*(volatile uint64_t *)pte & (PTE_A | PTE_D)) == 0, "a normal update clears them");
 
@@ -147,19 +141,19 @@ static void machine_to_physical(void)
 
 static void flush_kinds(void)
 {
-    static uint64_t vcpus[1] = { 1 };
-    uint64_t *page[2] = { page_alloc(), page_alloc() };
+    static uint64_t vcpus[1] = {1};
+    uint64_t *page[2] = {page_alloc(), page_alloc()};
     volatile uint64_t *va = (uint64_t *)TEST_VA;
     const struct {
         const char *name;
         unsigned long flags;
     } kinds[] = {
-        { "INVLPG local", UVMF_INVLPG | UVMF_LOCAL },
-        { "INVLPG all", UVMF_INVLPG | UVMF_ALL },
-        { "INVLPG multi", UVMF_INVLPG | (unsigned long)vcpus },
-        { "TLB_FLUSH local", UVMF_TLB_FLUSH | UVMF_LOCAL },
-        { "TLB_FLUSH all", UVMF_TLB_FLUSH | UVMF_ALL },
-        { "TLB_FLUSH multi", UVMF_TLB_FLUSH | (unsigned long)vcpus },
+        {"INVLPG local", UVMF_INVLPG | UVMF_LOCAL},
+        {"INVLPG all", UVMF_INVLPG | UVMF_ALL},
+        {"INVLPG multi", UVMF_INVLPG | (unsigned long)vcpus},
+        {"TLB_FLUSH local", UVMF_TLB_FLUSH | UVMF_LOCAL},
+        {"TLB_FLUSH all", UVMF_TLB_FLUSH | UVMF_ALL},
+        {"TLB_FLUSH multi", UVMF_TLB_FLUSH | (unsigned long)vcpus},
     };
     struct mmuext_op op;
     long rc;
@@ -171,8 +165,8 @@ static void flush_kinds(void)
         check(rc == 0 && *va == 100 + (i & 1), "update_va_mapping, %s: %ld, sees %lu", kinds[i / 2].name, rc, *va);
     }
     for (unsigned i = 0; i < 12; i++) {
-        static const unsigned commands[] = { MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_INVLPG_LOCAL, MMUEXT_TLB_FLUSH_MULTI,
-                                             MMUEXT_INVLPG_MULTI, MMUEXT_TLB_FLUSH_ALL, MMUEXT_INVLPG_ALL };
+        static const unsigned commands[] = {MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_INVLPG_LOCAL,  MMUEXT_TLB_FLUSH_MULTI,
+                                            MMUEXT_INVLPG_MULTI,    MMUEXT_TLB_FLUSH_ALL, MMUEXT_INVLPG_ALL};
 
         rc = update_va_mapping(TEST_VA, make_pte(virt_to_mfn(page[i & 1]), PTE_RW), UVMF_NONE);
         check_quiet(rc == 0, "update_va_mapping without flush: %ld", rc);
@@ -183,7 +177,8 @@ static void flush_kinds(void)
         check(rc == 0 && *va == 100 + (i & 1), "mmuext %u: %ld, sees %lu", op.cmd, rc, *va);
     }
     vcpus[0] = ~0UL; /* vcpus that do not exist are no error */
-    check_equal(update_va_mapping(TEST_VA, make_pte(virt_to_mfn(page[0]), PTE_RW), UVMF_INVLPG | (unsigned long)vcpus), 0);
+    check_equal(update_va_mapping(TEST_VA, make_pte(virt_to_mfn(page[0]), PTE_RW), UVMF_INVLPG | (unsigned long)vcpus),
+                0);
     rc = mmuext(MMUEXT_FLUSH_CACHE, 0, 0);
     check(rc == 0 || rc < 0, "flush_cache: %ld", rc);
 }
@@ -216,10 +211,7 @@ static void ptw_mov(void *p)
     asm volatile("movq %1, (%0)" : : "r"(p), "r"(make_pte(ptw_page[1], PTE_RW)) : "memory");
 }
 
-static void ptw_mov_zero(void *p)
-{
-    asm volatile("movq $0, (%0)" : : "r"(p) : "memory");
-}
+static void ptw_mov_zero(void *p) { asm volatile("movq $0, (%0)" : : "r"(p) : "memory"); }
 
 static void ptw_xchg(void *p)
 {
@@ -248,68 +240,47 @@ static void ptw_cmpxchg_fails(void *p)
     seen = !equal && old == *(volatile uint64_t *)p;
 }
 
-static void ptw_or(void *p)
-{
-    asm volatile("lock orq $0x200, (%0)" : : "r"(p) : "memory");
-}
+static void ptw_or(void *p) { asm volatile("lock orq $0x200, (%0)" : : "r"(p) : "memory"); }
 
-static void ptw_and(void *p)
-{
-    asm volatile("lock andq $~0x2, (%0)" : : "r"(p) : "memory");
-}
+static void ptw_and(void *p) { asm volatile("lock andq $~0x2, (%0)" : : "r"(p) : "memory"); }
 
-static void ptw_btr(void *p)
-{
-    asm volatile("lock btrq $1, (%0)" : : "r"(p) : "memory");
-}
+static void ptw_btr(void *p) { asm volatile("lock btrq $1, (%0)" : : "r"(p) : "memory"); }
 
-static void ptw_bts(void *p)
-{
-    asm volatile("lock btsq $10, (%0)" : : "r"(p) : "memory");
-}
+static void ptw_bts(void *p) { asm volatile("lock btsq $10, (%0)" : : "r"(p) : "memory"); }
 
-static void ptw_xadd(void *p)
-{
-    asm volatile("lock xaddq %1, (%0)" : : "r"(p), "r"(0x200UL) : "memory");
-}
+static void ptw_xadd(void *p) { asm volatile("lock xaddq %1, (%0)" : : "r"(p), "r"(0x200UL) : "memory"); }
 
-static void ptw_stos(void *p)
-{
-    asm volatile("stosq" : "+D"(p) : "a"(make_pte(ptw_page[1], PTE_RO)) : "memory");
-}
+static void ptw_stos(void *p) { asm volatile("stosq" : "+D"(p) : "a"(make_pte(ptw_page[1], PTE_RO)) : "memory"); }
 
 static void ptw_indexed(void *p)
 {
     asm volatile("movq %2, -0x1000(%0, %1, 8)" : : "r"(p), "r"(0x200UL), "r"(make_pte(ptw_page[1], PTE_RW)) : "memory");
 }
 
-static void ptw_absent(void *p)
-{
-    asm volatile("movq %1, (%0)" : : "r"(p), "r"(0x7fff000UL << 1) : "memory");
-}
+static void ptw_absent(void *p) { asm volatile("movq %1, (%0)" : : "r"(p), "r"(0x7fff000UL << 1) : "memory"); }
 
 static void writable_tables(void)
 {
-    uint64_t *page[2] = { page_alloc(), page_alloc() };
+    uint64_t *page[2] = {page_alloc(), page_alloc()};
     const uint64_t start = make_pte(virt_to_mfn(page[0]), PTE_RW), other = make_pte(virt_to_mfn(page[1]), 0);
     const struct {
         const char *name;
         void (*f)(void *);
         uint64_t result;
     } stores[] = {
-        { "mov", ptw_mov, other | PTE_RW },
-        { "mov immediate 0", ptw_mov_zero, 0 },
-        { "xchg", ptw_xchg, other | PTE_RO },
-        { "lock cmpxchg", ptw_cmpxchg, other | PTE_RW },
-        { "lock cmpxchg that fails", ptw_cmpxchg_fails, start },
-        { "lock or", ptw_or, start | 0x200 },
-        { "lock and", ptw_and, start & ~PTE_W },
-        { "lock btr", ptw_btr, start & ~PTE_W },
-        { "lock bts", ptw_bts, start | 0x400 },
-        { "lock xadd", ptw_xadd, start + 0x200 },
-        { "stos", ptw_stos, other | PTE_RO },
-        { "mov with an index", ptw_indexed, other | PTE_RW },
-        { "mov of a not-present entry", ptw_absent, 0x7fff000UL << 1 },
+        {"mov", ptw_mov, other | PTE_RW},
+        {"mov immediate 0", ptw_mov_zero, 0},
+        {"xchg", ptw_xchg, other | PTE_RO},
+        {"lock cmpxchg", ptw_cmpxchg, other | PTE_RW},
+        {"lock cmpxchg that fails", ptw_cmpxchg_fails, start},
+        {"lock or", ptw_or, start | 0x200},
+        {"lock and", ptw_and, start & ~PTE_W},
+        {"lock btr", ptw_btr, start & ~PTE_W},
+        {"lock bts", ptw_bts, start | 0x400},
+        {"lock xadd", ptw_xadd, start + 0x200},
+        {"stos", ptw_stos, other | PTE_RO},
+        {"mov with an index", ptw_indexed, other | PTE_RW},
+        {"mov of a not-present entry", ptw_absent, 0x7fff000UL << 1},
     };
 
     ptw_page[0] = virt_to_mfn(page[0]);
@@ -331,8 +302,8 @@ static void writable_tables(void)
         got = *(volatile uint64_t *)ptw_pte;
         if (got & PTE_P)
             got &= ~(PTE_U | PTE_G | 0x7ff0000000000000UL);
-        check(r.vector == NO_TRAP && got == stores[i].result && seen != 0, "%s: trap %lu, entry %lx, wanted %lx", stores[i].name,
-              r.vector, got, stores[i].result);
+        check(r.vector == NO_TRAP && got == stores[i].result && seen != 0, "%s: trap %lu, entry %lx, wanted %lx",
+              stores[i].name, r.vector, got, stores[i].result);
     }
     mmu_write(ptw_pte, start);
     mmuext(MMUEXT_INVLPG_LOCAL, TEST_VA, 0);
@@ -388,7 +359,7 @@ static void batches(void)
 {
     uint64_t *pages[8];
     struct multicall_entry m[20];
-    struct mmuext_op op = { .cmd = MMUEXT_TLB_FLUSH_LOCAL };
+    struct mmuext_op op = {.cmd = MMUEXT_TLB_FLUSH_LOCAL};
     bool ok = true;
 
     memset(m, 0, sizeof(m));
@@ -420,9 +391,10 @@ static void batches(void)
 
 static void assists(void)
 {
-    static const unsigned known[] = { VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify, VMASST_TYPE_writable_pagetables,
-                                      VMASST_TYPE_pae_extended_cr3, VMASST_TYPE_architectural_iopl,
-                                      VMASST_TYPE_runstate_update_flag, VMASST_TYPE_m2p_strict };
+    static const unsigned known[] = {VMASST_TYPE_4gb_segments,        VMASST_TYPE_4gb_segments_notify,
+                                     VMASST_TYPE_writable_pagetables, VMASST_TYPE_pae_extended_cr3,
+                                     VMASST_TYPE_architectural_iopl,  VMASST_TYPE_runstate_update_flag,
+                                     VMASST_TYPE_m2p_strict};
 
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         long on = vm_assist(VMASST_CMD_enable, known[i]), off = vm_assist(VMASST_CMD_disable, known[i]);
@@ -430,7 +402,8 @@ static void assists(void)
         bool optional = known[i] == VMASST_TYPE_4gb_segments_notify || known[i] == VMASST_TYPE_architectural_iopl ||
                         known[i] == VMASST_TYPE_m2p_strict;
 
-        check((on == 0 && off == 0) || (optional && on == -EINVAL && off == -EINVAL), "vm_assist %u: %ld, %ld", known[i], on, off);
+        check((on == 0 && off == 0) || (optional && on == -EINVAL && off == -EINVAL), "vm_assist %u: %ld, %ld",
+              known[i], on, off);
     }
     check_negative(vm_assist(VMASST_CMD_enable, 20));
     check_negative(vm_assist(VMASST_CMD_enable, 64));

@@ -1,7 +1,8 @@
 /* run: icount=1 time=60 */
 /*
- * What calls cost, in instructions: under -icount shift=1 the time-stamp counter runs in nanoseconds of 2 to an instruction. One line
- * "rate NAME N" each, less the cost of the empty loop. Read by the benchmarks; there is nothing to fail but the calls themselves.
+ * What calls cost, in instructions: under -icount shift=1 the time-stamp counter runs in nanoseconds of 2 to an
+ * instruction. One line "rate NAME N" each, less the cost of the empty loop. Read by the benchmarks; there is
+ * nothing to fail but the calls themselves.
  */
 #include "kit.h"
 
@@ -16,22 +17,22 @@ static void report(const char *name, uint64_t ticks, unsigned rounds)
     printf("rate %s %lu\n", name, each > empty ? each - empty : 0);
 }
 
-#define MEASURE(name, rounds, body)                       \
-    do {                                                  \
-        uint64_t measure_start;                           \
-        for (unsigned i = 0; i < 8; i++) {                \
-            body;                                         \
-        }                                                 \
-        measure_start = tsc_read();                       \
-        for (unsigned i = 0; i < (unsigned)(rounds); i++) {         \
-            body;                                         \
-        }                                                 \
-        report(name, tsc_read() - measure_start, rounds); \
+#define MEASURE(name, rounds, body)                                                                                    \
+    do {                                                                                                               \
+        uint64_t measure_start;                                                                                        \
+        for (unsigned i = 0; i < 8; i++) {                                                                             \
+            body;                                                                                                      \
+        }                                                                                                              \
+        measure_start = tsc_read();                                                                                    \
+        for (unsigned i = 0; i < (unsigned)(rounds); i++) {                                                            \
+            body;                                                                                                      \
+        }                                                                                                              \
+        report(name, tsc_read() - measure_start, rounds);                                                              \
     } while (0)
 
 /*
- * Handlers of a few instructions, to measure the hypervisor and not the kit. The system call's counts r15 down and leaves by the
- * kit's own entry at 0.
+ * Handlers of a few instructions, to measure the hypervisor and not the kit. The system call's counts r15 down and
+ * leaves by the kit's own entry at 0.
  */
 extern char rate_syscall_entry[], rate_ud2_entry[];
 asm(".text\n"
@@ -41,11 +42,13 @@ asm(".text\n"
 
 static void iret_to_next(void)
 {
-    static struct iret_context c = { .cs = FLAT_KERNEL_CS & ~3, .ss = FLAT_KERNEL_SS, .rflags = 2 };
+    static struct iret_context c = {.cs = FLAT_KERNEL_CS & ~3, .ss = FLAT_KERNEL_SS, .rflags = 2};
 
-    asm volatile("leaq 1f(%%rip), %%rax; movq %%rax, %c[rip](%0); movq %%rsp, %c[rsp](%0); movq %0, %%rsp; movl $23, %%eax; syscall; 1:"
+    asm volatile("leaq 1f(%%rip), %%rax; movq %%rax, %c[rip](%0); movq %%rsp, %c[rsp](%0); movq %0, %%rsp; movl $23, "
+                 "%%eax; syscall; 1:"
                  :
-                 : "r"(&c), [rip] "i"(__builtin_offsetof(struct iret_context, rip)), [rsp] "i"(__builtin_offsetof(struct iret_context, rsp))
+                 : "r"(&c), [rip] "i"(__builtin_offsetof(struct iret_context, rip)),
+                   [rsp] "i"(__builtin_offsetof(struct iret_context, rsp))
                  : "rax", "rcx", "r11", "memory", "cc");
 }
 
@@ -56,7 +59,7 @@ USER_TEXT(user_nothing, "ud2");
 GUEST("rate")
 {
     uint64_t *page = page_alloc(), *process[2], start;
-    struct vcpu_set_singleshot_timer timer = { .flags = 0 };
+    struct vcpu_set_singleshot_timer timer = {.flags = 0};
     struct regs r;
     struct mmu_update u;
     long port, bad = 0, other;
@@ -77,17 +80,23 @@ GUEST("rate")
 
     map_page(TEST_VA, make_pte(virt_to_mfn(page), PTE_RW));
     u.ptr = virt_to_machine(pte_of(TEST_VA));
-    MEASURE("mmu_update", ROUNDS, u.val = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0; bad += mmu_update(&u, 1, NULL, DOMID_SELF) != 0);
+    MEASURE("mmu_update", ROUNDS, u.val = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0;
+            bad += mmu_update(&u, 1, NULL, DOMID_SELF) != 0);
     MEASURE("mmu_update_same_frame", ROUNDS, u.val = make_pte(virt_to_mfn(page), i & 1 ? PTE_RW : PTE_RO);
             bad += mmu_update(&u, 1, NULL, DOMID_SELF) != 0);
-    MEASURE("update_va_mapping", ROUNDS, bad += update_va_mapping(TEST_VA, i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0, UVMF_NONE) != 0);
+    MEASURE("update_va_mapping", ROUNDS,
+            bad += update_va_mapping(TEST_VA, i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0, UVMF_NONE) != 0);
     MEASURE("update_va_mapping_invlpg", ROUNDS,
             bad += update_va_mapping(TEST_VA, i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0, UVMF_INVLPG) != 0);
-    MEASURE("emulated_pt_write", ROUNDS, *(volatile uint64_t *)pte_of(TEST_VA) = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0);
+    MEASURE("emulated_pt_write", ROUNDS,
+            *(volatile uint64_t *)pte_of(TEST_VA) = i & 1 ? make_pte(virt_to_mfn(page), PTE_RW) : 0);
     MEASURE("new_baseptr_same", ROUNDS, bad += mmuext(MMUEXT_NEW_BASEPTR, kernel_root, 0) != 0);
     MEASURE("invlpg_local", ROUNDS, bad += mmuext(MMUEXT_INVLPG_LOCAL, TEST_VA, 0) != 0);
 
-    /* A process like a small one of Linux: the kernel's L4 slots, one L3, two L2, six L1 with 25 pages each; L1 pinned before. */
+    /*
+     * A process like a small one of Linux: the kernel's L4 slots, one L3, two L2, six L1 with 25 pages each; L1
+     * pinned before.
+     */
     process[0] = page_alloc();
     process[0][511] = ((uint64_t *)mfn_to_virt(kernel_root))[511];
     process[1] = page_alloc();
@@ -133,11 +142,13 @@ GUEST("rate")
 
     port = bind_virq(VIRQ_TIMER, 0);
     timer.timeout_abs_ns = time_now() + 100000000000UL;
-    MEASURE("set_singleshot_timer", ROUNDS, timer.timeout_abs_ns += 1000; bad += vcpu_op(VCPUOP_set_singleshot_timer, 0, &timer) != 0);
+    MEASURE("set_singleshot_timer", ROUNDS, timer.timeout_abs_ns += 1000;
+            bad += vcpu_op(VCPUOP_set_singleshot_timer, 0, &timer) != 0);
     vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL);
     other = bind_ipi(0);
     event_unmask((unsigned)other);
-    MEASURE("event_send_masked_upcall", ROUNDS, shared_info->evtchn_pending[0] = 0; bad += event_send((unsigned)other) != 0);
+    MEASURE("event_send_masked_upcall", ROUNDS, shared_info->evtchn_pending[0] = 0;
+            bad += event_send((unsigned)other) != 0);
     events_enable();
     MEASURE("event_send_and_upcall", ROUNDS, bad += event_send((unsigned)other) != 0);
     MEASURE("sched_yield", ROUNDS, bad += sched_op(SCHEDOP_yield, NULL) != 0);

@@ -1,11 +1,11 @@
 /* run: append="dom0_max_vcpus=2 maxcpus=1" */
 /*
- * Descriptor tables: what may be in them, loading selectors, segment bases, and the failsafe callback when a selector went bad
- * while the vcpu was not running (two vcpus share one CPU here, so every yield switches).
+ * Descriptor tables: what may be in them, loading selectors, segment bases, and the failsafe callback when a
+ * selector went bad while the vcpu was not running (two vcpus share one CPU here, so every yield switches).
  */
 #include "kit.h"
 
-#define SEGMENT_DATA 0x00cff3000000ffffUL    /* flat, writable, DPL 3 */
+#define SEGMENT_DATA 0x00cff3000000ffffUL /* flat, writable, DPL 3 */
 #define SEGMENT_DATA_DPL0 0x00cf93000000ffffUL
 #define SEGMENT_CODE64 0x00affb000000ffffUL
 #define SEGMENT_CODE64_DPL0 0x00af9b000000ffffUL
@@ -16,41 +16,27 @@
 #define DPL(descriptor) ((descriptor) >> 45 & 3)
 
 static uint64_t *gdt, *ldt;
-static uint64_t segment_memory[4] = { 0x1111, 0x2222, 0x3333, 0x4444 };
+static uint64_t segment_memory[4] = {0x1111, 0x2222, 0x3333, 0x4444};
 
 static uint64_t with_base(uint64_t descriptor, uint64_t base)
 {
     return descriptor | (base & 0xffffff) << 16 | (base & 0xff000000) << 32;
 }
 
-static void load_ds(void *p)
-{
-    asm volatile("movw %w0, %%ds" : : "r"(p));
-}
+static void load_ds(void *p) { asm volatile("movw %w0, %%ds" : : "r"(p)); }
 
-static void load_es(void *p)
-{
-    asm volatile("movw %w0, %%es" : : "r"(p));
-}
+static void load_es(void *p) { asm volatile("movw %w0, %%es" : : "r"(p)); }
 
-static void load_fs(void *p)
-{
-    asm volatile("movw %w0, %%fs" : : "r"(p));
-}
+static void load_fs(void *p) { asm volatile("movw %w0, %%fs" : : "r"(p)); }
 
-static void load_gs(void *p)
-{
-    asm volatile("movw %w0, %%gs" : : "r"(p));
-}
+static void load_gs(void *p) { asm volatile("movw %w0, %%gs" : : "r"(p)); }
 
-static void load_ss(void *p)
-{
-    asm volatile("movw %w0, %%ss; movw %w1, %%ss" : : "r"(p), "r"(FLAT_KERNEL_SS));
-}
+static void load_ss(void *p) { asm volatile("movw %w0, %%ss; movw %w1, %%ss" : : "r"(p), "r"(FLAT_KERNEL_SS)); }
 
 static void far_return(void *p)
 {
-    asm volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1: pushq %1; leaq 2f(%%rip), %%rax; pushq %%rax; lretq; 2:"
+    asm volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1: pushq %1; leaq 2f(%%rip), %%rax; pushq "
+                 "%%rax; lretq; 2:"
                  :
                  : "r"(p), "i"(FLAT_KERNEL_CS)
                  : "rax", "memory");
@@ -61,7 +47,7 @@ static void far_call(void *p)
     struct {
         uint32_t offset;
         uint16_t selector;
-    } __attribute__((packed)) target = { 0, (uint16_t)(unsigned long)p };
+    } __attribute__((packed)) target = {0, (uint16_t)(unsigned long)p};
 
     asm volatile("lcall *%0" : : "m"(target) : "memory");
 }
@@ -102,10 +88,7 @@ static uint64_t read_at_gs(unsigned long offset)
 
 enum rule { REFUSED, ALLOWED, EITHER };
 
-static bool as_ruled(long rc, enum rule rule)
-{
-    return rc <= 0 && (rule == EITHER || (rc == 0) == (rule == ALLOWED));
-}
+static bool as_ruled(long rc, enum rule rule) { return rc <= 0 && (rule == EITHER || (rc == 0) == (rule == ALLOWED)); }
 
 static void gdt_rules(void)
 {
@@ -115,21 +98,21 @@ static void gdt_rules(void)
         uint64_t descriptor;
         enum rule rule;
     } rules[] = {
-        { "null", 0, ALLOWED },
-        { "data", SEGMENT_DATA, ALLOWED },
-        { "code", SEGMENT_CODE64, ALLOWED },
-        { "code, 32 bits", SEGMENT_CODE32, ALLOWED },
-        { "not present data", SEGMENT_DATA & ~(1UL << 47), ALLOWED },
-        { "not present, junk", 0x0000000012345678UL, ALLOWED },
-        { "LDT", SYSTEM(2, 0), REFUSED },
-        { "TSS, available", SYSTEM(9, 0), REFUSED },
-        { "TSS, DPL 3", SYSTEM(9, 3), REFUSED },
-        { "TSS, busy", SYSTEM(11, 0), REFUSED },
-        { "call gate", SYSTEM(12, 3), EITHER },
-        { "interrupt gate", SYSTEM(14, 3), REFUSED },
-        { "trap gate", SYSTEM(15, 0), REFUSED },
-        { "task gate", SYSTEM(5, 3), REFUSED },
-        { "16-bit TSS", SYSTEM(1, 3), REFUSED },
+        {"null", 0, ALLOWED},
+        {"data", SEGMENT_DATA, ALLOWED},
+        {"code", SEGMENT_CODE64, ALLOWED},
+        {"code, 32 bits", SEGMENT_CODE32, ALLOWED},
+        {"not present data", SEGMENT_DATA & ~(1UL << 47), ALLOWED},
+        {"not present, junk", 0x0000000012345678UL, ALLOWED},
+        {"LDT", SYSTEM(2, 0), REFUSED},
+        {"TSS, available", SYSTEM(9, 0), REFUSED},
+        {"TSS, DPL 3", SYSTEM(9, 3), REFUSED},
+        {"TSS, busy", SYSTEM(11, 0), REFUSED},
+        {"call gate", SYSTEM(12, 3), EITHER},
+        {"interrupt gate", SYSTEM(14, 3), REFUSED},
+        {"trap gate", SYSTEM(15, 0), REFUSED},
+        {"task gate", SYSTEM(5, 3), REFUSED},
+        {"16-bit TSS", SYSTEM(1, 3), REFUSED},
     };
 
     printf("-- GDT\n");
@@ -217,11 +200,14 @@ static void selectors(void)
     check(!trapped(load_ss, S(SELECTOR(8)), NULL), "ss");
     check(!trapped(far_return, S(SELECTOR(9)), NULL), "cs, by a far return");
     r = trap_of(load_ds, S(SELECTOR(12)));
-    check(r.vector == 13 && r.error == (SELECTOR(12) & ~3), "an empty descriptor: vector %lu error %lx", r.vector, r.error);
+    check(r.vector == 13 && r.error == (SELECTOR(12) & ~3), "an empty descriptor: vector %lu error %lx", r.vector,
+          r.error);
     r = trap_of(load_ds, S(SELECTOR(11)));
-    check(r.vector == 11 && r.error == (SELECTOR(11) & ~3), "a segment that is not present: vector %lu error %lx", r.vector, r.error);
+    check(r.vector == 11 && r.error == (SELECTOR(11) & ~3), "a segment that is not present: vector %lu error %lx",
+          r.vector, r.error);
     r = trap_of(load_ds, S(SELECTOR(600)));
-    check(r.vector == 13 && r.error == (SELECTOR(600) & ~3), "beyond the limit: vector %lu error %lx", r.vector, r.error);
+    check(r.vector == 13 && r.error == (SELECTOR(600) & ~3), "beyond the limit: vector %lu error %lx", r.vector,
+          r.error);
     r = trap_of(load_ss, S(SELECTOR(9)));
     check(r.vector == 13, "code in ss: vector %lu", r.vector);
     r = trap_of(far_return, S(SELECTOR(8)));
@@ -241,7 +227,10 @@ static void selectors(void)
     load_es(S(0));
 }
 
-/* A null descriptor is no segment: loading it must fault, but what of ds = 0? That is fine. Asked separately of the kind above. */
+/*
+ * A null descriptor is no segment: loading it must fault, but what of ds = 0? That is fine. Asked separately of
+ * the kind above.
+ */
 static void null_selectors(void)
 {
     for (unsigned s = 0; s < 4; s++)
@@ -322,7 +311,8 @@ static void ldts(void)
     check(!trapped(load_es, S(SELECTOR_LDT(4)), NULL), "es, after update_descriptor");
     check_negative(update_descriptor(virt_to_machine(&ldt[5]), SYSTEM(9, 3)));
     r = trap_of(load_es, S(SELECTOR_LDT(20)));
-    check(r.vector == 13 && r.error == (SELECTOR_LDT(20) & ~3), "beyond the limit: vector %lu error %lx", r.vector, r.error);
+    check(r.vector == 13 && r.error == (SELECTOR_LDT(20) & ~3), "beyond the limit: vector %lu error %lx", r.vector,
+          r.error);
     sched_op(SCHEDOP_yield, NULL);
     check(read_ds() == SELECTOR_LDT(2), "ds is kept over a switch: %x", read_ds());
     load_ds(S(0));
@@ -393,7 +383,8 @@ static void failsafe(void)
     wait_for_a_switch();
     check(failsafes == 1, "a selector that went bad: %u failsafe callbacks", failsafes);
     check((kit_failsafe_selectors[0] & 0xffff) == SELECTOR(8), "ds in its frame is %lx", kit_failsafe_selectors[0]);
-    check(failsafe_regs.rip >= VIRT_BASE && (failsafe_regs.cs & 3) == 0, "rip %lx cs %x", failsafe_regs.rip, failsafe_regs.cs);
+    check(failsafe_regs.rip >= VIRT_BASE && (failsafe_regs.cs & 3) == 0, "rip %lx cs %x", failsafe_regs.rip,
+          failsafe_regs.cs);
     check(vcpu_info_of(0)->evtchn_upcall_mask == 0, "events are open again after it");
     check(read_ds() != SELECTOR(8), "ds is now %x", read_ds());
 
@@ -401,8 +392,8 @@ static void failsafe(void)
     load_gs(S(SELECTOR(8)));
     check_equal(update_descriptor(virt_to_machine(&gdt[8]), 0), 0);
     wait_for_a_switch();
-    check(failsafes == 2 && (kit_failsafe_selectors[3] & 0xffff) == SELECTOR(8), "gs gone bad: %u, gs in the frame %lx", failsafes,
-          kit_failsafe_selectors[3]);
+    check(failsafes == 2 && (kit_failsafe_selectors[3] & 0xffff) == SELECTOR(8), "gs gone bad: %u, gs in the frame %lx",
+          failsafes, kit_failsafe_selectors[3]);
     check(read_gs() != SELECTOR(8), "gs is now %x", read_gs());
     trap_hooks[VECTOR_FAILSAFE] = NULL;
 }

@@ -1,7 +1,7 @@
 /* run: smp=2 append="dom0_max_vcpus=2" time=40 */
 /*
- * A second vcpu: starting, stopping, IPIs; and what must hold when two of them share page tables: no translation outlives the call
- * that ended it, and no page changes its use while one of them could still write it.
+ * A second vcpu: starting, stopping, IPIs; and what must hold when two of them share page tables: no translation
+ * outlives the call that ended it, and no page changes its use while one of them could still write it.
  */
 #include "kit.h"
 
@@ -71,7 +71,8 @@ static void hammer(unsigned v)
         if (i % 8 == v)
             mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
         if (i % 16 == 0)
-            update_va_mapping(TEST_VA2 + 5 * PAGE_SIZE, make_pte(virt_to_mfn(hammer_pages[v]), PTE_RW), UVMF_INVLPG | UVMF_ALL);
+            update_va_mapping(TEST_VA2 + 5 * PAGE_SIZE, make_pte(virt_to_mfn(hammer_pages[v]), PTE_RW),
+                              UVMF_INVLPG | UVMF_ALL);
         hammered[v]++;
     }
 }
@@ -238,9 +239,10 @@ static void interrupts(void)
 static void flushes(void)
 {
     static uint64_t both = 3;
-    static const char *const names[] = { "INVLPG all", "INVLPG multi", "TLB_FLUSH all", "TLB_FLUSH multi", "mmuext INVLPG_ALL",
-                                         "mmuext INVLPG_MULTI", "mmuext TLB_FLUSH_ALL", "mmuext TLB_FLUSH_MULTI" };
-    uint64_t *page[2] = { page_alloc(), page_alloc() };
+    static const char *const names[] = {"INVLPG all",           "INVLPG multi",          "TLB_FLUSH all",
+                                        "TLB_FLUSH multi",      "mmuext INVLPG_ALL",     "mmuext INVLPG_MULTI",
+                                        "mmuext TLB_FLUSH_ALL", "mmuext TLB_FLUSH_MULTI"};
+    uint64_t *page[2] = {page_alloc(), page_alloc()};
 
     map_page(TEST_VA, make_pte(virt_to_mfn(page[0]), PTE_RW));
     order(READ);
@@ -250,10 +252,16 @@ static void flushes(void)
         poison_seen = 0;
         for (unsigned i = 0; i < 25 && alive; i++) {
             uint64_t *old = page[i & 1], *fresh = page[~i & 1];
-            const unsigned long uvm[] = { UVMF_INVLPG | UVMF_ALL, UVMF_INVLPG | (unsigned long)&both, UVMF_TLB_FLUSH | UVMF_ALL,
-                                          UVMF_TLB_FLUSH | (unsigned long)&both, 0, 0, 0, 0 };
-            struct mmuext_op op = { .cmd = (unsigned[]){ MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_MULTI, MMUEXT_TLB_FLUSH_ALL,
-                                                         MMUEXT_TLB_FLUSH_MULTI }[kind & 3] };
+            const unsigned long uvm[] = {UVMF_INVLPG | UVMF_ALL,
+                                         UVMF_INVLPG | (unsigned long)&both,
+                                         UVMF_TLB_FLUSH | UVMF_ALL,
+                                         UVMF_TLB_FLUSH | (unsigned long)&both,
+                                         0,
+                                         0,
+                                         0,
+                                         0};
+            struct mmuext_op op = {.cmd = (unsigned[]){MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_MULTI, MMUEXT_TLB_FLUSH_ALL,
+                                                       MMUEXT_TLB_FLUSH_MULTI}[kind & 3]};
 
             fresh[0] = 0;
             alive = others_loops(3);
@@ -273,9 +281,9 @@ static void flushes(void)
 }
 
 /*
- * vcpu 1 writes a page all the time. vcpu 0 takes its mappings away without asking for a flush, and the page comes to another use:
- * as a page table, or given back and taken again (until then a stale translation does no harm). The hypervisor must see to it
- * that the writing has ended by then.
+ * vcpu 1 writes a page all the time. vcpu 0 takes its mappings away without asking for a flush, and the page comes
+ * to another use: as a page table, or given back and taken again (until then a stale translation does no harm).
+ * The hypervisor must see to it that the writing has ended by then.
  */
 static bool writing_has_ended(volatile uint64_t *page)
 {
@@ -316,7 +324,8 @@ static void stale_writes_to_tables(void)
     for (unsigned round = 0; round < 15; round++) {
         uint64_t *page = start_writing();
 
-        check_quiet(update_va_mapping((unsigned long)page, make_pte(virt_to_mfn(page), PTE_RO), UVMF_NONE) == 0, "read-only");
+        check_quiet(update_va_mapping((unsigned long)page, make_pte(virt_to_mfn(page), PTE_RO), UVMF_NONE) == 0,
+                    "read-only");
         check_quiet(mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(page), 0) == 0, "pinning");
         changed += !writing_has_ended(page);
         never += !fault_came();
@@ -338,7 +347,7 @@ static void stale_writes_to_freed(void)
         uint64_t *page = start_writing();
         unsigned long pfn = virt_to_pfn(page), old = virt_to_mfn(page);
         xen_pfn_t extent = old;
-        struct xen_memory_reservation r = { .nr_extents = 1, .domid = DOMID_SELF };
+        struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
 
         set_xen_guest_handle(r.extent_start, &extent);
         check_quiet(update_va_mapping((unsigned long)page, 0, UVMF_NONE) == 0, "unmapping its own address");
@@ -356,8 +365,9 @@ static void stale_writes_to_freed(void)
         order(IDLE);
     }
     trap_hooks[14] = NULL;
-    check(changed == 0 && never == 0, "a page that was given back and taken again (%u times): written stale %u times, no fault %u times",
-          reused, changed, never);
+    check(changed == 0 && never == 0,
+          "a page that was given back and taken again (%u times): written stale %u times, no fault %u times", reused,
+          changed, never);
 }
 
 static void hammering(void)
@@ -372,7 +382,8 @@ static void hammering(void)
     hammer(0);
     while (hammered[1] < HAMMER_ROUNDS && time_now() < limit)
         asm volatile("pause");
-    check(hammered[0] == HAMMER_ROUNDS && hammered[1] == HAMMER_ROUNDS, "both at the same tables: %u, %u rounds", hammered[0], hammered[1]);
+    check(hammered[0] == HAMMER_ROUNDS && hammered[1] == HAMMER_ROUNDS, "both at the same tables: %u, %u rounds",
+          hammered[0], hammered[1]);
     order(IDLE);
     mmuext(MMUEXT_UNPIN_TABLE, virt_to_mfn(hammer_table), 0);
     check(page_set_flags(hammer_table, PTE_RW) == 0, "no reference is left over");
@@ -380,7 +391,8 @@ static void hammering(void)
         mmu_write(pte_of(TEST_VA2) + i, 0);
     mmu_write(pte_of(TEST_VA2) + 5, 0);
     for (unsigned v = 0; v < 2; v++)
-        check(page_set_flags(hammer_pages[v], PTE_RO) == 0 && mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(hammer_pages[v]), 0) == 0,
+        check(page_set_flags(hammer_pages[v], PTE_RO) == 0 &&
+                  mmuext(MMUEXT_PIN_L1_TABLE, virt_to_mfn(hammer_pages[v]), 0) == 0,
               "nor a writable one");
 }
 

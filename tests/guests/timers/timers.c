@@ -1,8 +1,9 @@
+/* run: icount=1 time=60 */
 /* The three clocks and the timers: monotonic, in step, in time; runstate; placing vcpu_info and its time elsewhere. */
 #include "kit.h"
 
 #define MS 1000000UL
-#define LATE (400 * MS) /* an emulator on a busy machine may be this late, no later */
+#define LATE (2 * MS) /* instructions are the clock here, so no busy host is to blame */
 
 static long timer_port;
 static volatile uint64_t fired_at;
@@ -16,7 +17,7 @@ static void note_time(unsigned port)
 /* Waits for the timer with sched_op block; returns its lateness against 'when', or -1 if it did not come. */
 static long wait_fired(uint64_t when)
 {
-    uint64_t limit = time_now() + LATE;
+    uint64_t limit = time_now() + 50 * MS;
 
     while (fired_at == 0 && time_now() < limit)
         asm volatile("pause");
@@ -32,7 +33,7 @@ static void check_fired(const char *what, uint64_t when)
 
 static long singleshot(uint64_t when, unsigned flags)
 {
-    struct vcpu_set_singleshot_timer t = { .timeout_abs_ns = when, .flags = flags };
+    struct vcpu_set_singleshot_timer t = {.timeout_abs_ns = when, .flags = flags};
 
     fired_at = 0;
     return vcpu_op(VCPUOP_set_singleshot_timer, 0, &t);
@@ -55,10 +56,11 @@ static void one_shot(void)
     /* "can be ignored by the hypervisor": refused and not fired, or accepted and fired at once */
     rc = singleshot(time_now() - 10 * MS, VCPU_SSHOTTMR_future);
     spin_ns(3 * MS);
-    check((rc == -ETIME && fired_at == 0) || (rc == 0 && fired_at != 0), "a past timeout that should be in the future: %ld", rc);
+    check((rc == -ETIME && fired_at == 0) || (rc == 0 && fired_at != 0),
+          "a past timeout that should be in the future: %ld", rc);
     when = time_now() - 10 * MS;
     check_equal(singleshot(when, 0), 0);
-    check_fired("singleshot in the past", when);
+    check_fired("singleshot in the past", when + 10 * MS);
     check_equal(singleshot(time_now() + 10 * MS, 0), 0);
     check_equal(vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL), 0);
     spin_ns(30 * MS);
@@ -74,7 +76,7 @@ static void one_shot(void)
     check_equal(set_timer_op(0), 0);
     spin_ns(20 * MS);
     check(fired_at == 0, "set_timer_op(0) cancels");
-    check_negative(vcpu_op(VCPUOP_set_singleshot_timer, 77, &(struct vcpu_set_singleshot_timer){ .timeout_abs_ns = 1 }));
+    check_negative(vcpu_op(VCPUOP_set_singleshot_timer, 77, &(struct vcpu_set_singleshot_timer){.timeout_abs_ns = 1}));
     singleshot(~0UL, 0); /* in 584 years, or never, or now: no harm */
     vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL);
     spin_ns(MS);
@@ -83,7 +85,7 @@ static void one_shot(void)
 
 static void periodic(void)
 {
-    struct vcpu_set_periodic_timer p = { .period_ns = 10 * MS };
+    struct vcpu_set_periodic_timer p = {.period_ns = 10 * MS};
     uint64_t start;
     unsigned count;
 
@@ -93,7 +95,7 @@ static void periodic(void)
     while (time_now() < start + 200 * MS)
         asm volatile("pause");
     count = event_counts[timer_port];
-    check(count >= 10 && count <= 22, "10 ms period over 200 ms: %u", count);
+    check(count >= 19 && count <= 21, "10 ms period over 200 ms: %u", count);
     check_equal(vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL), 0);
     spin_ns(5 * MS);
     event_counts[timer_port] = 0;
@@ -114,7 +116,8 @@ static void blocking(void)
     check_equal(singleshot(start + 20 * MS, 0), 0);
     check_equal(sched_op(SCHEDOP_block, NULL), 0);
     end = time_now();
-    check(end >= start + 20 * MS && end < start + 20 * MS + LATE, "block until the timer: %lu us", (end - start) / 1000);
+    check(end >= start + 20 * MS && end < start + 20 * MS + LATE, "block until the timer: %lu us",
+          (end - start) / 1000);
     check(fired_at != 0 && vcpu_info_of(0)->evtchn_upcall_mask == 0, "block opens events");
     check_equal(sched_op(SCHEDOP_yield, NULL), 0);
 }
@@ -137,17 +140,15 @@ static void clocks(void)
     check(start > 0 && start < 3600UL * 1000 * MS, "time since boot: %lu ms", start / MS);
     check(last > start && tsc_read() > tsc, "both clocks run");
     check((t->version & 1) == 0, "the version is even");
-    check(t->tsc_to_system_mul != 0 && t->tsc_shift > -32 && t->tsc_shift < 32, "tsc_to_system_mul %x, shift %d", t->tsc_to_system_mul,
-          t->tsc_shift);
+    check(t->tsc_to_system_mul != 0 && t->tsc_shift > -32 && t->tsc_shift < 32, "tsc_to_system_mul %x, shift %d",
+          t->tsc_to_system_mul, t->tsc_shift);
     check((shared_info->wc_version & 1) == 0, "wall clock version");
-    check(((uint64_t)shared_info->wc_sec_hi << 32 | shared_info->wc_sec) > 1577836800UL && shared_info->wc_nsec < 1000000000,
+    check(((uint64_t)shared_info->wc_sec_hi << 32 | shared_info->wc_sec) > 1577836800UL &&
+              shared_info->wc_nsec < 1000000000,
           "wall clock %u s is after 2020", shared_info->wc_sec);
 }
 
-static uint64_t total(const struct vcpu_runstate_info *r)
-{
-    return r->time[0] + r->time[1] + r->time[2] + r->time[3];
-}
+static uint64_t total(const struct vcpu_runstate_info *r) { return r->time[0] + r->time[1] + r->time[2] + r->time[3]; }
 
 static void runstates(void)
 {
@@ -172,11 +173,14 @@ static void runstates(void)
     check(rc == 0 && b.state == RUNSTATE_running, "running");
     check(b.time[RUNSTATE_blocked] - a.time[RUNSTATE_blocked] > 20 * MS, "blocked for %lu us",
           (b.time[RUNSTATE_blocked] - a.time[RUNSTATE_blocked]) / 1000);
-    check(total(&b) >= total(&a) && total(&b) - total(&a) <= t1 - t0 + 10 * MS && total(&b) - total(&a) + 10 * MS >= t1 - t0,
+    check(total(&b) >= total(&a) && total(&b) - total(&a) <= t1 - t0 + 10 * MS &&
+              total(&b) - total(&a) + 10 * MS >= t1 - t0,
           "the times add up to real time: %lu us of %lu us", (total(&b) - total(&a)) / 1000, (t1 - t0) / 1000);
     check(area.time[RUNSTATE_blocked] > 0 && area.state == RUNSTATE_running, "the area follows");
-    check(area.state_entry_time <= time_now() && area.state_entry_time + 1000 * MS > time_now(), "its entry time is near");
-    now = area.time[RUNSTATE_running] + (time_now() - area.state_entry_time) + area.time[1] + area.time[2] + area.time[3];
+    check(area.state_entry_time <= time_now() && area.state_entry_time + 1000 * MS > time_now(),
+          "its entry time is near");
+    now =
+        area.time[RUNSTATE_running] + (time_now() - area.state_entry_time) + area.time[1] + area.time[2] + area.time[3];
     check(now + 10 * MS >= total(&b), "the area adds up, too");
     check_negative(vcpu_op(VCPUOP_get_runstate_info, 77, &b));
 
@@ -196,14 +200,15 @@ static void placements(void)
     static struct vcpu_time_info second __attribute__((aligned(64)));
     struct vcpu_register_time_memory_area area;
     uint8_t *page = page_alloc();
-    struct vcpu_register_vcpu_info info = { .mfn = virt_to_mfn(page), .offset = 4096 - 32 };
+    struct vcpu_register_vcpu_info info = {.mfn = virt_to_mfn(page), .offset = 4096 - 32};
     uint64_t a, b = 0;
     long rc;
 
     area.addr.v = &second;
     rc = vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &area);
     if (rc != -ENOSYS) {
-        check(rc == 0 && second.tsc_to_system_mul == vcpu_info_of(0)->time.tsc_to_system_mul, "a second time area: %ld", rc);
+        check(rc == 0 && second.tsc_to_system_mul == vcpu_info_of(0)->time.tsc_to_system_mul, "a second time area: %ld",
+              rc);
         a = time_now();
         b = time_of(&second);
         check(b >= a && b - a < 10 * MS, "agrees with the first: %lu ns apart", b - a);
@@ -226,7 +231,8 @@ static void placements(void)
     check(((struct vcpu_info *)(void *)(page + 512))->evtchn_upcall_mask == 1, "the content moved with it");
     vcpu_infos[0] = (struct vcpu_info *)(void *)(page + 512);
     check_equal(vcpu_op(VCPUOP_register_vcpu_info, 0, &info), -EINVAL); /* once only */
-    check(page_set_flags(page, PTE_RO) == 0 && mmuext(MMUEXT_PIN_L1_TABLE, info.mfn, 0) < 0, "its page cannot become a table");
+    check(page_set_flags(page, PTE_RO) == 0 && mmuext(MMUEXT_PIN_L1_TABLE, info.mfn, 0) < 0,
+          "its page cannot become a table");
     page_make_writable(page);
     events_enable();
     a = time_now();
@@ -237,7 +243,7 @@ static void placements(void)
 
 static void watchdog(void)
 {
-    struct sched_watchdog w = { .id = 0, .timeout = 3000 };
+    struct sched_watchdog w = {.id = 0, .timeout = 3000};
     long id = sched_op(SCHEDOP_watchdog, &w);
 
     check(id > 0, "a watchdog of 3000 s: id %ld", id);

@@ -1,6 +1,7 @@
 /*
- * Every exception that software can raise, from kernel mode and from user mode: vector, error code, the saved rip, cs, rflags
- * and upcall mask, CR2 and DR6; software interrupts; the system call entry; the iret hypercall; NMI; handler tables.
+ * Every exception that software can raise, from kernel mode and from user mode: vector, error code, the saved rip,
+ * cs, rflags and upcall mask, CR2 and DR6; software interrupts; the system call entry; the iret hypercall; NMI;
+ * handler tables.
  */
 #include "kit.h"
 
@@ -9,10 +10,10 @@ static uint8_t read_only[PAGE_SIZE] __attribute__((aligned(4096)));
 static volatile uint64_t watched;
 
 /* SITE(name, before, instruction, after): a function whose one interesting instruction lies at name_at .. name_next. */
-#define SITE(name, before, instruction, after)                                                                   \
-    void name(void *p);                                                                                          \
-    extern const char name##_at[], name##_next[];                                                                \
-    asm(".text\n.globl " #name "\n" #name ":\n" before "\n" #name "_at:\n" instruction "\n" #name "_next:\n" after \
+#define SITE(name, before, instruction, after)                                                                         \
+    void name(void *p);                                                                                                \
+    extern const char name##_at[], name##_next[];                                                                      \
+    asm(".text\n.globl " #name "\n" #name ":\n" before "\n" #name "_at:\n" instruction "\n" #name "_next:\n" after     \
         "\nret\n")
 
 SITE(site_de, "xorl %ecx, %ecx; xorl %edx, %edx; movl $1, %eax", "divl %ecx", "");
@@ -22,7 +23,12 @@ SITE(site_of, "", "int $4", "");
 SITE(site_ud, "", "ud2", "");
 SITE(site_nm, "", "fnop", "");
 SITE(site_gp, "movabsq $0x8000000000000000, %rax", "movq (%rax), %rax", "");
-SITE(site_ss, "movabsq $0x8000000000000000, %rcx; movq %rsp, %rdx; movq %rcx, %rsp", "popq %rax", "movq %rdx, %rsp");
+SITE(site_ss, "pushq %rbp; movabsq $0x8000000000000000, %rbp", "movq (%rbp), %rax", "popq %rbp");
+SITE(site_xm,
+     "subq $16, %rsp; movl $0x1d80, (%rsp); ldmxcsr (%rsp); addq $16, %rsp; xorps %xmm0, %xmm0; movl $1, %eax; "
+     "cvtsi2ss %eax, %xmm1",
+     "divss %xmm0, %xmm1", "");
+SITE(site_ac, "pushfq; orl $0x40000, (%rsp); popfq", "movl 1(%rdi), %eax", "pushfq; andl $~0x40000, (%rsp); popfq");
 SITE(site_pf_read, "", "movb (%rdi), %al", "");
 SITE(site_pf_write, "", "movb $1, (%rdi)", "");
 SITE(site_pf_jump, "", "jmp *%rdi", "");
@@ -32,10 +38,7 @@ SITE(site_tf, "pushfq; orl $0x100, (%rsp); popfq", "nop", "pushfq; andl $~0x100,
 SITE(site_mf, "fninit; pushq $0x37b; fldcw (%rsp); popq %rax; fld1; fldz; fdivrp", "fwait", "");
 SITE(site_watch, "", "movq $5, (%rdi)", "nop");
 
-static bool upcall_masked(void)
-{
-    return vcpu_info_of(0)->evtchn_upcall_mask != 0;
-}
+static bool upcall_masked(void) { return vcpu_info_of(0)->evtchn_upcall_mask != 0; }
 
 static void expect(const char *what, void (*f)(void *), void *argument, const char *rip, unsigned vector, long error)
 {
@@ -66,6 +69,34 @@ static void expect_page_fault(const char *what, void (*f)(void *), unsigned long
     check(read_cr2() == address, "%s: mov from cr2", what);
 }
 
+/* Through the stack segment: #SS by the manuals, #GP in some emulators. */
+static void stack_exception(void)
+{
+    struct regs r = trap_of(site_ss, NULL);
+
+    check((r.vector == 12 || r.vector == 13) && r.error == 0 && r.rip == (uint64_t)site_ss_at,
+          "#SS: vector %lu error %lx", r.vector, r.error);
+}
+
+/* Exceptions that QEMU's processors do not raise; others do. */
+static void unlikely_exceptions(void)
+{
+    uint32_t mxcsr = 0x1f80;
+    struct regs r = trap_of(site_xm, NULL);
+
+    if (r.vector == NO_TRAP)
+        printf("   no #XM here\n");
+    else
+        check(r.vector == 19 && r.rip == (uint64_t)site_xm_at, "#XM: vector %lu rip %lx", r.vector, r.rip);
+    asm volatile("ldmxcsr %0" : : "m"(mxcsr));
+    r = trap_of(site_ac, data);
+    if (r.vector == NO_TRAP)
+        printf("   no #AC here\n");
+    else
+        check(r.vector == 17 && r.error == 0 && r.rip == (uint64_t)site_ac_at, "#AC: vector %lu rip %lx", r.vector,
+              r.rip);
+}
+
 static void kernel_exceptions(void)
 {
     expect("#DE", site_de, NULL, site_de_at, 0, 0);
@@ -86,42 +117,43 @@ static void kernel_exceptions(void)
     expect("int $0x80", site_int80, NULL, site_int80_next, 0x80, 0);
     expect("#MF", site_mf, NULL, site_mf_at, 16, 0);
     asm volatile("fninit");
+    stack_exception();
+    unlikely_exceptions();
 }
 
 /* The hypervisor's part of the address space: to the guest nothing but the machine-to-physical table is there. */
 static void hypervisor_addresses(void)
 {
-    static const unsigned long addresses[] = { 0xffff808000000000UL, 0xffff810000000000UL, 0xffff820000001000UL,
-                                               0xffff82d040200000UL, 0xffff828000200000UL, 0xffff830000001000UL,
-                                               0xffff87fffffff000UL };
+    static const unsigned long addresses[] = {0xffff808000000000UL, 0xffff810000000000UL, 0xffff820000001000UL,
+                                              0xffff82d040200000UL, 0xffff828000200000UL, 0xffff830000001000UL,
+                                              0xffff87fffffff000UL};
 
     for (unsigned i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
         struct regs r;
 
         r = trap_of(site_pf_read, (void *)addresses[i]);
-        check(r.vector == 14 && (r.error & ~1UL) == 0,
-              "read of %lx: vector %lu error %lx", addresses[i], r.vector, r.error);
+        check(r.vector == 14 && (r.error & ~1UL) == 0, "read of %lx: vector %lu error %lx", addresses[i], r.vector,
+              r.error);
         r = trap_of(site_pf_write, (void *)addresses[i]);
-        check(r.vector == 14 && (r.error & ~1UL) == 2,
-              "write to %lx: vector %lu error %lx", addresses[i], r.vector, r.error);
+        check(r.vector == 14 && (r.error & ~1UL) == 2, "write to %lx: vector %lu error %lx", addresses[i], r.vector,
+              r.error);
         r = trap_of(site_pf_jump, (void *)addresses[i]);
-        check(r.vector == 14 && r.rip == addresses[i],
-              "jump to %lx: vector %lu error %lx", addresses[i], r.vector, r.error);
+        check(r.vector == 14 && r.rip == addresses[i], "jump to %lx: vector %lu error %lx", addresses[i], r.vector,
+              r.error);
     }
     expect_page_fault("write to the m2p", site_pf_write, HYPERVISOR_VIRT_START, site_pf_write_at, 3);
 }
 
 /*
- * int n beyond 0x80. QEMU before 8 pushes n*16+2 in place of n*8+2 when the gate's DPL forbids it, so that the hypervisor sees
- * vector 2n: both are given a handler, and either will do.
+ * int n beyond 0x80. QEMU before 8 pushes n*16+2 in place of n*8+2 when the gate's DPL forbids it, so that the
+ * hypervisor sees vector 2n: both are given a handler, and either will do.
  */
 static void software_interrupts(void)
 {
     struct regs r;
 
     r = trap_of(site_int41, NULL);
-    check(r.vector == 13 && (r.error & 7) == 2, "int $0x41 without a handler: #GP, error %lx",
-          r.error);
+    check(r.vector == 13 && (r.error & 7) == 2, "int $0x41 without a handler: #GP, error %lx", r.error);
     check(r.rip == (uint64_t)site_int41_at, "... at the instruction");
     set_trap(0x41, 3, kit_stubs + 0x41 * 16);
     set_trap(0x82, 3, kit_stubs + 0x82 * 16);
@@ -194,8 +226,7 @@ static void debug_exceptions(void)
     set_debugreg(6, 0);
     check_equal(set_debugreg(7, 1), 0); /* on execution */
     r = trap_of(site_ud, NULL);
-    check(r.vector == 1 && r.rip == (uint64_t)site_ud_at, "breakpoint on execution: vector %lu",
-          r.vector);
+    check(r.vector == 1 && r.rip == (uint64_t)site_ud_at, "breakpoint on execution: vector %lu", r.vector);
     set_debugreg(7, 0);
 
     check_negative(set_debugreg(0, VA_HOLE));
@@ -222,7 +253,7 @@ static bool note_registers(struct regs *r)
 
 static void registers(void)
 {
-    uint64_t out[16] = { 0 };
+    uint64_t out[16] = {0};
     bool same = true;
 
     trap_hooks[3] = note_registers;
@@ -238,7 +269,8 @@ static void registers(void)
                  "movq %%r14, 104(%%rax)\n movq %%r15, 112(%%rax)\n popq %%rbx\n movq %%rbx, (%%rax)\n popq %%rbp\n"
                  :
                  : "r"(out)
-                 : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory");
+                 : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+                   "memory");
     trap_hooks[3] = NULL;
     same = register_frame.rax == 0x101 && register_frame.rbx == 0x102 && register_frame.rcx == 0x103 &&
            register_frame.rdx == 0x104 && register_frame.rsi == 0x105 && register_frame.rdi == 0x106 &&
@@ -266,11 +298,12 @@ static void hypercall_registers(void)
     register uint64_t r10 asm("r10") = 10;
     long result;
 
-    asm volatile("movq %[twelve], %%r12; movq %[fifteen], %%r15; call *%[entry]; movq %%r12, %[twelve]; movq %%r15, %[fifteen]"
-                 : "=a"(result), "+b"(b), "=c"(c), "+d"(d), "+S"(s), "+D"(di), "+r"(r8), "+r"(r9), "+r"(r10),
-                   [twelve] "+m"(r12), [fifteen] "+m"(r15)
-                 : [entry] "r"(hypercall_page + __HYPERVISOR_xen_version * 32)
-                 : "r11", "r12", "r15", "memory");
+    asm volatile(
+        "movq %[twelve], %%r12; movq %[fifteen], %%r15; call *%[entry]; movq %%r12, %[twelve]; movq %%r15, %[fifteen]"
+        : "=a"(result), "+b"(b), "=c"(c), "+d"(d), "+S"(s), "+D"(di), "+r"(r8), "+r"(r9),
+          "+r"(r10), [twelve] "+m"(r12), [fifteen] "+m"(r15)
+        : [entry] "r"(hypercall_page + __HYPERVISOR_xen_version * 32)
+        : "r11", "r12", "r15", "memory");
     check(result >> 16 == 4 && b == 2 && r9 == 9 && r12 == 12 && r15 == 15, "a hypercall keeps rbx, r9, r12, r15");
     (void)r10;
     (void)r8;
@@ -302,7 +335,8 @@ static bool note_stack(struct regs *r)
     return false;
 }
 
-static void expect_user(const char *what, const char *code, const char *end, unsigned offset, unsigned vector, long error)
+static void expect_user(const char *what, const char *code, const char *end, unsigned offset, unsigned vector,
+                        long error)
 {
     struct regs r;
 
@@ -320,10 +354,11 @@ static void expect_user(const char *what, const char *code, const char *end, uns
 #define EXPECT_USER(what, name, offset, vector, error) expect_user(what, name, name##_end, offset, vector, error)
 
 /* 'code' pops the address from the user's stack first. */
-static void user_access(const char *what, const char *code, const char *end, unsigned long address, long error, long error_mask)
+static void user_access(const char *what, const char *code, const char *end, unsigned long address, long error,
+                        long error_mask)
 {
-    struct iret_context frame = { .rip = USER_CODE, .cs = FLAT_USER_CS, .rflags = 0x202,
-                                  .rsp = USER_DATA + PAGE_SIZE - 8, .ss = FLAT_USER_SS };
+    struct iret_context frame = {
+        .rip = USER_CODE, .cs = FLAT_USER_CS, .rflags = 0x202, .rsp = USER_DATA + PAGE_SIZE - 8, .ss = FLAT_USER_SS};
     struct regs r;
 
     user_setup();
@@ -350,13 +385,15 @@ static void user_mode(void)
     check(entered_masked, "the system call entry masks events, as registered");
     EXPECT_USER("hypercall is a system call", user_hypercall, 9, VECTOR_SYSCALL, 0);
     USER_RUN(user_syscall, &r);
-    check(r.rax == 77 && r.rdi == 5 && r.rcx == r.rip && (r.r11 & 0x202) == 0x202, "system call: rax, rdi, rcx, r11 as they should be");
+    check(r.rax == 77 && r.rdi == 5 && r.rcx == r.rip && (r.r11 & 0x202) == 0x202,
+          "system call: rax, rdi, rcx, r11 as they should be");
     USER_RUN(user_int41, &r);
     check(r.vector == 13 && r.rip == USER_CODE, "user int $0x41, DPL 0: #GP (vector %lu error %lx)", r.vector, r.error);
     USER_RUN(user_tf, &r);
     check(r.vector == 1 && r.rip == USER_CODE + 10, "user single step: vector %lu rip %lx", r.vector, r.rip);
     USER_RUN(user_flags, &r);
-    check(r.vector == 6 && (r.rax & (RFLAGS_IOPL | RFLAGS_IF)) == RFLAGS_IF, "user popf does not change IOPL: %lx", r.rax);
+    check(r.vector == 6 && (r.rax & (RFLAGS_IOPL | RFLAGS_IF)) == RFLAGS_IF, "user popf does not change IOPL: %lx",
+          r.rax);
 
     USER_ACCESS("reads", user_read, VA_UNMAPPED, 4, -1);
     USER_ACCESS("writes", user_write, VA_UNMAPPED, 6, -1);
@@ -384,11 +421,12 @@ static bool answer(struct regs *r)
     return true;
 }
 
-USER_TEXT(user_three_calls, "movl $1, %eax; movl $0x55, %ebx; syscall; movq %rax, %r12; syscall; movq %rax, %r13; syscall; ud2");
+USER_TEXT(user_three_calls,
+          "movl $1, %eax; movl $0x55, %ebx; syscall; movq %rax, %r12; syscall; movq %rax, %r13; syscall; ud2");
 
 static void system_calls(void)
 {
-    static const uint64_t flags[] = { 0, VGCF_in_syscall };
+    static const uint64_t flags[] = {0, VGCF_in_syscall};
 
     for (unsigned i = 0; i < 2; i++) {
         struct regs r;
@@ -402,6 +440,54 @@ static void system_calls(void)
               "three system calls, iret flags %lx: %u calls, %lu, %lu", flags[i], calls, r.r12, r.r13);
         check((r.rflags & RFLAGS_IF) != 0 && (r.saved_mask & 0xff) == 0, "events are open in user mode after it");
     }
+}
+
+/* 32-bit code in user mode: exceptions, int $0x80, and the system call entry of its own (AMD's syscall instruction). */
+#define CODE32 0x40000000UL
+
+static struct regs run32(const void *code, size_t size)
+{
+    static uint8_t *page;
+    struct iret_context frame = {
+        .rip = CODE32, .cs = FLAT_USER_CS32, .rflags = 0x202, .rsp = CODE32 + PAGE_SIZE, .ss = FLAT_USER_SS32};
+    struct regs r;
+
+    if (page == NULL) {
+        page = page_alloc();
+        map_page(CODE32, make_pte(virt_to_mfn(page), PTE_USER_RW));
+        if (mmu_write(entry_of(user_root, CODE32, 4), *entry_of(kernel_root, CODE32, 4)) != 0)
+            panic("user root");
+    }
+    memcpy(page, code, size);
+    user_run_at(&frame, &r);
+    return r;
+}
+
+#define RUN32(...) run32((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+static void user_mode_32(void)
+{
+    struct regs r = RUN32(0x0f, 0x0b);
+
+    check(r.vector == 6 && r.rip == CODE32 && (uint16_t)r.cs == FLAT_USER_CS32,
+          "32-bit user #UD: vector %lu rip %lx cs %x", r.vector, r.rip, r.cs);
+    r = RUN32(0x40, 0x0f, 0x0b); /* inc %eax in 32 bits, a prefix in 64 */
+    check(r.vector == 6 && r.rip == CODE32 + 1 && r.rax == 1, "it is 32-bit code: rip %lx rax %lx", r.rip, r.rax);
+    r = RUN32(0xcd, 0x80);
+    check(r.vector == 0x80 && r.rip == CODE32 + 2, "32-bit user int $0x80: vector %lu", r.vector);
+    r = RUN32(0xa1, 0x00, 0x00, 0x00, 0x00);
+    check(r.vector == 14 && r.error == 4, "32-bit user #PF: vector %lu error %lx", r.vector, r.error);
+    r = RUN32(0xf4);
+    check(r.vector == 13, "32-bit user hlt: vector %lu", r.vector);
+    check_equal(callback_set(CALLBACKTYPE_syscall32, CALLBACKF_mask_events, kit_syscall32_entry), 0);
+    check_equal(callback_set(CALLBACKTYPE_sysenter, CALLBACKF_mask_events, kit_sysenter_entry), 0);
+    r = RUN32(0x0f, 0x05);
+    check(r.vector == VECTOR_SYSCALL32 || r.vector == 6, "32-bit user syscall: vector %lu (#UD on Intel's)", r.vector);
+    if (r.vector == VECTOR_SYSCALL32)
+        check(r.rip == CODE32 + 2 && ((uint16_t)r.cs & 3) == 3, "... rip %lx cs %x", r.rip, r.cs);
+    r = RUN32(0x0f, 0x34);
+    check(r.vector == VECTOR_SYSENTER || r.vector == 6 || r.vector == 13,
+          "32-bit user sysenter: vector %lu (#UD on AMD's)", r.vector);
 }
 
 /* kernel -> kernel by iretq: the mask stays, for the guest's IF is the upcall mask. */
@@ -450,9 +536,9 @@ static void nmi(void)
 
 static void tables(void)
 {
-    struct trap_info t[3] = { { .vector = 6, .cs = FLAT_KERNEL_CS, .address = VA_NONCANONICAL } };
-    struct callback_register c = { .type = CALLBACKTYPE_event, .address = VA_NONCANONICAL };
-    struct callback_unregister u = { .type = CALLBACKTYPE_event };
+    struct trap_info t[3] = {{.vector = 6, .cs = FLAT_KERNEL_CS, .address = VA_NONCANONICAL}};
+    struct callback_register c = {.type = CALLBACKTYPE_event, .address = VA_NONCANONICAL};
+    struct callback_unregister u = {.type = CALLBACKTYPE_event};
 
     check_equal(set_trap_table(t), -EINVAL);
     check_equal(set_trap_table((void *)VA_UNMAPPED), -EFAULT);
@@ -489,6 +575,7 @@ GUEST("traps")
     registers();
     hypercall_registers();
     user_mode();
+    user_mode_32();
     system_calls();
     native_iret();
     nmi();
