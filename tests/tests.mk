@@ -12,7 +12,8 @@ define UNIT_RULE
 $(BUILD)/unit/$(1): tests/unit/$(1).c $(call unit_header,sources,tests/unit/$(1).c)
 	@mkdir -p $$(@D)
 	@echo "  test $(1)"
-	@$$(CC) $$(UNIT_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(call unit_header,libs,tests/unit/$(1).c)
+	@$$(CC) $$(UNIT_CFLAGS) -MM -MP -MT $$@ tests/unit/$(1).c $(call unit_header,sources,tests/unit/$(1).c) >$$@.d
+	@$$(CC) $$(UNIT_CFLAGS) tests/unit/$(1).c $(call unit_header,sources,tests/unit/$(1).c) -o $$@ -lcmocka $(call unit_header,libs,tests/unit/$(1).c)
 endef
 $(foreach t,$(notdir $(UNIT_TESTS)),$(eval $(call UNIT_RULE,$(t))))
 -include $(UNIT_TESTS:=.d)
@@ -26,7 +27,8 @@ define FUZZ_RULE
 $(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c)
 	@mkdir -p $$(@D)
 	@echo "  fuzz $(1)"
-	@clang $$(FUZZ_CFLAGS) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ $(call unit_header,libs,tests/fuzz/$(1).c)
+	@clang $$(FUZZ_CFLAGS) -MM -MP -MT $$@ tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c) >$$@.d
+	@clang $$(FUZZ_CFLAGS) tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c) -o $$@ $(call unit_header,libs,tests/fuzz/$(1).c)
 endef
 $(foreach t,$(notdir $(FUZZ_TESTS)),$(eval $(call FUZZ_RULE,$(t))))
 -include $(FUZZ_TESTS:=.d)

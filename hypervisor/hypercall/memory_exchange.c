@@ -23,14 +23,14 @@ static mfn_t input_frame(const struct xen_memory_exchange *x, const struct chunk
     return MFN(c->in[i >> x->in.extent_order] + (i & ((1U << x->in.extent_order) - 1)));
 }
 
-/* The references on the first 'pages' frames of the chunk's input go. */
-static void put_input(const struct xen_memory_exchange *x, const struct chunk *c, unsigned pages)
+/* The domain keeps the first 'pages' frames of the chunk's input. */
+static void unclaim_input(const struct xen_memory_exchange *x, const struct chunk *c, unsigned pages)
 {
     for (unsigned i = 0; i < pages; i++)
-        frame_put(input_frame(x, c, i));
+        frame_unclaim(input_frame(x, c, i));
 }
 
-/* Reads the chunk's lists and takes a reference on each frame to be given up. */
+/* Reads the chunk's lists and claims each frame to be given up: it must be the domain's, in no use, and there once. */
 static long read_chunk(const struct xen_memory_exchange *x, struct domain *d, unsigned long index, struct chunk *c)
 {
     if (copy_from_handle(c->in, x->in.extent_start, index * c->in_extents, c->in_extents) ||
@@ -39,9 +39,10 @@ static long read_chunk(const struct xen_memory_exchange *x, struct domain *d, un
     for (unsigned i = 0; i < c->pages; i++) {
         mfn_t m = input_frame(x, c, i);
 
-        if (!frame_get(m, d)) {
-            put_input(x, c, i);
-            return refuse(-EINVAL, "exchange: frame 0x%lx does not belong to d%u\n", m.n, d->id);
+        if (!frame_claim(m, d)) {
+            unclaim_input(x, c, i);
+            return refuse(-EINVAL, "exchange: frame 0x%lx does not belong to d%u, or is mapped or in use: unmap it before\n", m.n,
+                          d->id);
         }
     }
     return 0;
@@ -79,7 +80,7 @@ static long exchange_chunk(const struct xen_memory_exchange *x, struct domain *d
     if (error)
         return error;
     if (!alloc_output(x, d, c)) {
-        put_input(x, c, c->pages);
+        unclaim_input(x, c, c->pages);
         guest_log(LOG_DEBUG, "exchange: no extent of order %u below 2^%u\n", x->out.extent_order,
                   XENMEMF_get_address_bits(x->out.mem_flags));
         return -ENOMEM;
@@ -87,10 +88,9 @@ static long exchange_chunk(const struct xen_memory_exchange *x, struct domain *d
     for (unsigned i = 0; i < c->pages; i++) {
         mfn_t m = input_frame(x, c, i);
 
-        if (!memory_release(m, d)) /* the domain has one frame more now, counted as such */
-            guest_log(LOG_WARNING, "exchange: frame 0x%lx was given away twice\n", m.n);
+        m2p_write(m, M2P_INVALID); /* first: as soon as it is free it may be another's */
+        frame_put(m);
     }
-    put_input(x, c, c->pages);
     if (copy_to_handle(x->out.extent_start, index * c->out_extents, c->out, c->out_extents))
         return refuse(-EFAULT, "exchange: the list of new frames cannot be written\n");
     return 0;

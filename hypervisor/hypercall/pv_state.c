@@ -11,8 +11,6 @@
 #include "pv/emulate.h"
 #include "pv/mode.h"
 
-static bool canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
-
 /* ----- traps and callbacks ----- */
 
 long hypercall_set_trap_table(uint64_t table, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
@@ -30,7 +28,7 @@ long hypercall_set_trap_table(uint64_t table, uint64_t a2, uint64_t a3, uint64_t
             return -EFAULT;
         if (!t.address)
             return 0;
-        if (!canonical(t.address))
+        if (!address_canonical(t.address))
             return refuse(-EINVAL, "set_trap_table: handler of vector %u at %#lx\n", t.vector, t.address);
         t.cs = mode_fix_selector(t.cs);
         v->pv.traps[t.vector] = t;
@@ -41,7 +39,7 @@ long hypercall_set_trap_table(uint64_t table, uint64_t a2, uint64_t a3, uint64_t
 
 static long register_nmi(struct vcpu *v, uint64_t address)
 {
-    if (!canonical(address))
+    if (!address_canonical(address))
         return refuse(-EINVAL, "NMI callback at %#lx\n", address);
     if (!v->domain->is_hardware || v->id != 0)
         return refuse(-EINVAL, "NMI callback: for domain 0's vcpu 0 only\n");
@@ -54,7 +52,7 @@ static long register_callback(const struct callback_register *r)
     struct vcpu *v = current;
     bool mask = r->flags & CALLBACKF_mask_events;
 
-    if (!canonical(r->address))
+    if (!address_canonical(r->address))
         return refuse(-EINVAL, "callback %u at %#lx\n", r->type, r->address);
     switch (r->type) {
     case CALLBACKTYPE_event:
@@ -117,7 +115,7 @@ long hypercall_set_callbacks(uint64_t event, uint64_t failsafe, uint64_t syscall
 {
     struct vcpu *v = current;
 
-    if (!canonical(event) || !canonical(failsafe) || !canonical(syscall))
+    if (!address_canonical(event) || !address_canonical(failsafe) || !address_canonical(syscall))
         return refuse(-EINVAL, "set_callbacks: %#lx, %#lx, %#lx\n", event, failsafe, syscall);
     v->pv.event_callback = event;
     v->pv.failsafe_callback = failsafe;
@@ -190,7 +188,7 @@ long hypercall_set_segment_base(uint64_t which, uint64_t base, uint64_t a3, uint
         load_user_gs((uint16_t)base);
         return 0;
     }
-    if (which >= ARRAY_SIZE(msrs) || !canonical(base))
+    if (which >= ARRAY_SIZE(msrs) || !address_canonical(base))
         return refuse(-EINVAL, "set_segment_base: %lu, base %#lx\n", which, base);
     wrmsr(msrs[which], base);
     return 0;
@@ -251,7 +249,7 @@ static int set_control(struct vcpu *v, uint64_t value)
             return refuse(-EPERM, "DR7: I/O breakpoint %u is refused: ports are emulated\n", i);
     }
     v->pv.dr[7] = value;
-    if (was_active || pv_debugregs_active(v))
+    if (v == current && (was_active || pv_debugregs_active(v)))
         pv_load_debugregs(v);
     return 0;
 }
@@ -260,12 +258,12 @@ int pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value)
 {
     switch (reg) {
     case 0: case 1: case 2: case 3:
-        if (!canonical(value))
+        if (!address_canonical(value))
             return refuse(-EINVAL, "DR%u: %#lx is no address\n", reg, value);
         if (!guest_range_ok((void *)value, 8))
             return refuse(-EPERM, "DR%u: %#lx is Croft's\n", reg, value);
         v->pv.dr[reg] = value;
-        if (pv_debugregs_active(v))
+        if (v == current && pv_debugregs_active(v))
             write_breakpoint(reg, value);
         return 0;
     case 4: case 6:

@@ -31,4 +31,7 @@
 
 static inline unsigned ilog2(uint64_t x) { return 63 - __builtin_clzl(x); }
 
+/* Four-level paging's linear addresses: bits 63-47 all alike (SDM volume 1, 3.3.7.1). */
+static inline bool address_canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+
 #endif

@@ -85,6 +85,13 @@ bool frame_get_writable(mfn_t m, const struct domain *d) __must_check;
 void frame_put_writable(mfn_t m);
 /* The owner gives the frame up (drops FRAME_ALLOCATED). False if it did so before. */
 bool frame_release(mfn_t m, struct domain *d);
+/*
+ * To trade a frame in whole: frame_claim takes the owner's own reference away, so that it is the caller's, if nobody else has one
+ * (no mapping, no pin, no grant) and the frame was not given back before; false otherwise. Then frame_put frees the frame, or
+ * frame_unclaim gives the reference back to the owner. memory/frame_claim.c.
+ */
+bool frame_claim(mfn_t m, const struct domain *d) __must_check;
+void frame_unclaim(mfn_t m);
 /* Makes a frame of Croft's (from alloc_pages) mappable by d. Stays until frame_unshare, which needs no mapping left (else -EBUSY). */
 void frame_share(mfn_t m, struct domain *d, bool writable);
 int frame_unshare(mfn_t m);

@@ -9,9 +9,8 @@
 #include "pv/mmu.h"
 #include "pv/mode.h"
 
-static bool canonical(uint64_t a) { return (int64_t)(a << 16) >> 16 == (int64_t)a; }
 static bool in_hole(uint64_t a) { return a >= HOLE_START && a < HOLE_END; }
-static bool callback_ok(uint64_t a) { return canonical(a) && !in_hole(a); }
+static bool callback_ok(uint64_t a) { return address_canonical(a) && !in_hole(a); }
 
 int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
 {
@@ -21,7 +20,7 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     if (v->initialised)
         return -EEXIST;
     if (!callback_ok(c->event_callback_eip) || !callback_ok(c->failsafe_callback_eip) || !callback_ok(c->syscall_callback_eip) ||
-        !canonical(c->fs_base) || !canonical(c->gs_base_kernel) || !canonical(c->gs_base_user) || !canonical(c->user_regs.rip))
+        !address_canonical(c->fs_base) || !address_canonical(c->gs_base_kernel) || !address_canonical(c->gs_base_user) || !address_canonical(c->user_regs.rip))
         return refuse(-EINVAL, "context of vcpu %u: an address is not canonical or the hypervisor's\n", v->id);
     if (!(c->flags & VGCF_in_kernel) && !user.n)
         return refuse(-EINVAL, "context of vcpu %u starts in user mode without a user page table\n", v->id);
@@ -29,10 +28,17 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
         if (!callback_ok(c->trap_ctxt[i].address))
             return refuse(-EINVAL, "context of vcpu %u: handler of trap %u is not canonical or the hypervisor's\n", v->id, i);
 
+    if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY)
+        return refuse(-EINVAL, "context of vcpu %u: GDT of %lu entries\n", v->id, c->gdt_ents);
+    if (c->ldt_ents > UINT16_MAX)
+        return refuse(-EINVAL, "context of vcpu %u: LDT of %lu entries\n", v->id, c->ldt_ents);
+
     rc = mmu_set_roots(v, kernel, user);
     if (rc)
         return rc;
     rc = descriptor_set_gdt(v, c->gdt_frames, (unsigned)c->gdt_ents);
+    if (!rc)
+        rc = descriptor_set_ldt(v, c->ldt_base, (unsigned)c->ldt_ents);
     if (rc) {
         mmu_release_vcpu(v);
         return rc;
@@ -59,8 +65,6 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     v->pv.gs_base_user = c->gs_base_user;
     v->pv.cr0_guest = 0x80050033UL | (c->ctrlreg[0] & CR0_TS);
     v->pv.ts_set = (c->ctrlreg[0] & CR0_TS) != 0;
-    v->pv.ldt_base = c->ldt_base;
-    v->pv.ldt_entries = (uint32_t)c->ldt_ents;
     for (unsigned i = 0; i < 8; i++)
         if (i != 4 && i != 5)
             pv_set_debugreg(v, i, c->debugreg[i]);

@@ -42,6 +42,7 @@
 #define XSTATE_AVX512 (7UL << 5)
 #define XSTATE_HEADER_END 576 /* legacy region and header */
 
+#define LINEAR_BITS 48
 #define MAX_BASIC 0xd
 #define MAX_EXTENDED_AMD 0x80000021
 #define MAX_EXTENDED_INTEL 0x80000008
@@ -253,6 +254,7 @@ static struct cpuid_regs leaf_extended(const struct cpuid_view *w, uint32_t leaf
             r.d = 0;
         break;
     case 0x80000008:
+        r.a = (r.a & 0xff) | min(r.a >> 8 & 0xff, (uint32_t)LINEAR_BITS) << 8; /* four-level paging's, on any processor */
         if (!w->amd)
             r.b &= ~F(IBPB);
         else if (w->vcpu_count > 1)

@@ -174,7 +174,7 @@ static bool write_special(struct vcpu *v, uint32_t msr, uint64_t value)
 {
     switch (msr) {
     case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE:
-        return wrmsr_safe(msr, value); /* fails where it should: an address that is not canonical */
+        return address_canonical(value) && wrmsr_safe(msr, value); /* not every emulator of a processor checks */
     case MSR_TSC_AUX:
         if (!cpu_features.rdtscp || value >> 32)
             return false;

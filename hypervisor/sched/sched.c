@@ -355,10 +355,9 @@ static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
 
         if (!READ_ONCE(from->bvt.count))
             continue;
-        if (!spin_trylock(&from->lock)) {
-            softirq_raise(SOFTIRQ_SCHEDULE); /* look again */
+        /* Busy: whoever leaves something in that queue calls the idle CPUs afterwards, and this one is marked idle already. */
+        if (!spin_trylock(&from->lock))
             continue;
-        }
         list_for_each(s, &from->bvt.list, queue) {
             if (!s->running && cpumask_test(cpu, &s->hard_affinity)) {
                 found = vcpu_of(s);

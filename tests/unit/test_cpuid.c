@@ -232,6 +232,7 @@ static void topology(void **state)
     assert_int_equal(r.b >> 16 & 0xff, 8); /* ids 0, 2, 4 take three bits */
     SHOWN(r.d, HTT);
     r = cpuid_policy(&w, 0x80000008, 0);
+    assert_int_equal(r.a >> 8, 48);
     assert_int_equal(r.c >> 12 & 15, 3);
     assert_int_equal(r.c & 0xff, 7);
     r = cpuid_policy(&w, 0xb, 0);

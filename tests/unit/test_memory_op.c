@@ -110,6 +110,18 @@ bool frame_release(mfn_t m, struct domain *d)
     drop(m.n);
     return true;
 }
+bool frame_claim(mfn_t m, const struct domain *d)
+{
+    if (m.n >= FRAMES || frames[m.n].owner != d || !frames[m.n].allocated || frames[m.n].refs != 1)
+        return false;
+    frames[m.n].allocated = false;
+    return true;
+}
+void frame_unclaim(mfn_t m)
+{
+    assert_true(frames[m.n].refs && !frames[m.n].allocated);
+    frames[m.n].allocated = true;
+}
 mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned bits)
 {
     uint64_t end = bits == 22 ? LOW_FRAMES : FRAMES, count = 1UL << order, i;
@@ -380,9 +392,15 @@ static void exchange_refused(void **state)
         if (frames[i].owner == &dom1)
             frames[i].owner = NULL;
     in[3] = in[2]; /* one of them twice */
-    assert_int_equal(call(XENMEM_exchange, &x), 0);
-    assert_int_equal(dom0.tot_pages, 5);
-    assert_non_null(strstr(fake_log, "given away twice"));
+    assert_int_equal(call(XENMEM_exchange, &x), -EINVAL);
+    in[3] = list[3];
+    assert_true(frame_get(MFN(in[1]), &dom0)); /* one of them in use */
+    assert_int_equal(call(XENMEM_exchange, &x), -EINVAL);
+    assert_int_equal(dom0.tot_pages, 4);
+    assert_non_null(strstr(fake_log, "unmap it before"));
+    frame_put(MFN(in[1]));
+    for (unsigned i = 0; i < 4; i++) /* what was refused is the domain's as before */
+        assert_true(frames[in[i]].owner == &dom0 && frames[in[i]].allocated && frames[in[i]].refs == 1);
     hole = in;
     assert_int_equal(call(XENMEM_exchange, &good), -EFAULT);
     hole = NULL;

@@ -551,6 +551,29 @@ static void calls_that_are_left_alone(void **state)
     assert_null(V0->pv.doomed);
 }
 
+/* What one vcpu is about to take apart, another one takes into use. */
+static void doomed_tables_that_are_found_again(void **state)
+{
+    uint64_t root = build_tree();
+
+    assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
+    preempt = always;
+    come_back = false;
+    between_slices = never_again;
+    assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
+    assert_non_null(V0->pv.doomed);
+    preempt = NULL;
+    self = 1;
+    assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
+    check_all();
+    self = 0;
+    assert_int_equal(mmuext_n(NULL, 0), 0);
+    assert_null(V0->pv.doomed);
+    check_all();
+    for (unsigned i = 0; i < TREE_TABLES; i++)
+        assert_int_equal(TYPE_COUNT(type_of(spare(i))), 1);
+}
+
 static void no_memory_for_lists(void **state)
 {
     uint64_t root = build_tree();
@@ -788,6 +811,7 @@ int main(int argc, char **argv)
         TEST(preempted_work_ends_in_the_same_state),
         TEST(a_tree_by_mmu_update),
         TEST(calls_that_are_left_alone),
+        TEST(doomed_tables_that_are_found_again),
         TEST(no_memory_for_lists),
         TEST(roots),
         TEST(a_root_by_mov_to_cr3),
