@@ -188,7 +188,8 @@ static void page(void **state)
 
 /* ----- GDT ----- */
 
-static uint64_t slot(unsigned n) { return window[n] & PTE_PRESENT ? pte_mfn(window[n]).n : ~0UL; }
+/* The frame behind a window's page; none where the null descriptors are, read-only. */
+static uint64_t slot(unsigned n) { return window[n] & PTE_WRITE ? pte_mfn(window[n]).n : ~0UL; }
 
 static void gdt(void **state)
 {
