@@ -27,7 +27,8 @@ void main(uint32_t magic, uint32_t info)
     boot_parse(magic, info);
     options_parse(boot_info.cmdline);
     console_init_early();
-    log_info("Croft " CROFT_VERSION ", started by %s (%s), options: %s\n", boot_info.loader, boot_info.protocol, boot_info.cmdline);
+    log_info("Croft " CROFT_VERSION ", started by %s (%s), options: %s\n", boot_info.loader, boot_info.protocol,
+             boot_info.cmdline);
     cpu_init_boot();
     memory_init_early();
     acpi_init();
@@ -51,7 +52,8 @@ void main(uint32_t magic, uint32_t info)
     memory_protect_image();
     memory_drop_identity();
     dom0_build();
-    log_info("domain 0 starts; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n", alloc_free_count() >> 8);
+    log_info("domain 0 starts; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n",
+             alloc_free_count() >> 8);
     vcpu_wake(domain0->vcpus[0]);
     idle_loop();
 }

@@ -47,8 +47,12 @@ static void set_gate(unsigned vector, unsigned dpl, unsigned ist)
     unsigned long entry = (unsigned long)exception_stubs + vector * 16;
 
     idt[vector] = (struct idt_gate){
-        .offset_low = (uint16_t)entry, .selector = CROFT_CS, .ist = ist, .type = 0x8e | dpl << 5,
-        .offset_mid = (uint16_t)(entry >> 16), .offset_high = (uint32_t)(entry >> 32),
+        .offset_low = (uint16_t)entry,
+        .selector = CROFT_CS,
+        .ist = ist,
+        .type = 0x8e | dpl << 5,
+        .offset_mid = (uint16_t)(entry >> 16),
+        .offset_high = (uint32_t)(entry >> 32),
     };
 }
 
@@ -74,15 +78,15 @@ static void set_system_descriptor(uint64_t *slot, unsigned long base, unsigned l
 
 static void load_gdt(unsigned long base)
 {
-    struct { uint16_t limit; uint64_t base; } __packed p = {GDT_LIMIT, base};
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __packed p = {GDT_LIMIT, base};
 
     __asm__ volatile("lgdt %0" ::"m"(p));
 }
 
-void desc_load_host_gdt(void)
-{
-    load_gdt((unsigned long)tables[cpu_id()]->gdt - GDT_PAGE_OFFSET);
-}
+void desc_load_host_gdt(void) { load_gdt((unsigned long)tables[cpu_id()]->gdt - GDT_PAGE_OFFSET); }
 
 void desc_set_ldt(unsigned long base, unsigned entries)
 {
@@ -125,7 +129,10 @@ void desc_init_cpu(void)
     struct percpu *pc = this_cpu();
     unsigned long block = (unsigned long)pc & ~(CPU_STACK_SIZE - 1);
     struct cpu_tables *t = pc->id ? alloc_pages(1) : &boot_tables;
-    struct { uint16_t limit; uint64_t base; } __packed idtr = {sizeof(idt) - 1, (uint64_t)idt};
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __packed idtr = {sizeof(idt) - 1, (uint64_t)idt};
     uint16_t tss = TSS_SELECTOR, ss = CROFT_SS;
 
     _Static_assert(sizeof(struct cpu_tables) == 2 * PAGE_SIZE, "allocated as an order-1 block");
@@ -146,8 +153,9 @@ void desc_init_cpu(void)
     set_system_descriptor(&gdt[8], (unsigned long)&t->tss, sizeof(struct tss) - 1, 9);
 
     desc_load_host_gdt();
-    __asm__ volatile("pushq %0; lea 1f(%%rip), %%rax; pushq %%rax; lretq; 1: mov %1, %%ss; ltr %2"
-                     ::"i"(CROFT_CS), "r"((uint32_t)ss), "r"(tss) : "rax", "memory");
+    __asm__ volatile("pushq %0; lea 1f(%%rip), %%rax; pushq %%rax; lretq; 1: mov %1, %%ss; ltr %2" ::"i"(CROFT_CS),
+                     "r"((uint32_t)ss), "r"(tss)
+                     : "rax", "memory");
     if (!pc->id)
         init_idt();
     __asm__ volatile("lidt %0" ::"m"(idtr));

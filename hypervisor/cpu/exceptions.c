@@ -15,7 +15,9 @@
 #include "pv/traps.h"
 #include "sched/timer.h"
 
-struct ex_entry { int32_t from, to; };
+struct ex_entry {
+    int32_t from, to;
+};
 extern const struct ex_entry __ex_table_start[], __ex_table_end[];
 
 /* The instruction at rip may fault: where to go on, or 0. The table is small and faults are rare: linear. */
@@ -28,15 +30,29 @@ static unsigned long ex_table_find(unsigned long rip)
 }
 
 static const char *const names[32] = {
-    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "device not available",
-    "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault", "general protection", "page fault",
-    "spurious", "x87 error", "alignment check", "machine check", "SIMD error",
+    "divide error",
+    "debug",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "coprocessor overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection",
+    "page fault",
+    "spurious",
+    "x87 error",
+    "alignment check",
+    "machine check",
+    "SIMD error",
 };
 
-static void nmi(struct cpu_user_regs *regs)
-{
-    smp_nmi_stop();
-}
+static void nmi(struct cpu_user_regs *regs) { smp_nmi_stop(); }
 
 /* A #PF at a descriptor-window address: the processor reads the guest's LDT for it. */
 static bool ldt_fault(unsigned long cr2, uint32_t error)
@@ -44,7 +60,8 @@ static bool ldt_fault(unsigned long cr2, uint32_t error)
     struct vcpu *v = current;
     unsigned long base = (unsigned long)v->pv.descriptor_window + (16UL << PAGE_SHIFT);
 
-    if (!v->pv.descriptor_window || (error & (PFEC_USER | PFEC_RSVD)) || cr2 < base || cr2 >= base + (16UL << PAGE_SHIFT))
+    if (!v->pv.descriptor_window || (error & (PFEC_USER | PFEC_RSVD)) || cr2 < base ||
+        cr2 >= base + (16UL << PAGE_SHIFT))
         return false;
     return descriptor_map_ldt_page(v, (unsigned)(cr2 - base));
 }
@@ -60,7 +77,8 @@ static void guest_page_fault(struct cpu_user_regs *regs, unsigned long cr2)
         /* What is mapped there is none of the guest's business: as if nothing were. */
         if (cr2 >= M2P_RW_START)
             error &= ~PFEC_PRESENT;
-    } else if (v->pv.kernel_mode && (error & (PFEC_PRESENT | PFEC_WRITE | PFEC_RSVD | PFEC_INSN)) == (PFEC_PRESENT | PFEC_WRITE)) {
+    } else if (v->pv.kernel_mode &&
+               (error & (PFEC_PRESENT | PFEC_WRITE | PFEC_RSVD | PFEC_INSN)) == (PFEC_PRESENT | PFEC_WRITE)) {
         if (mmu_emulate_pt_write(regs, cr2))
             return;
     }
@@ -179,7 +197,8 @@ void exception_in_hypervisor(struct cpu_user_regs *regs)
         panic_regs(regs, "machine check\n");
     }
     cr2 = read_cr2();
-    if (vector == X86_PF && cr2 >= DESCRIPTOR_START && cr2 < IMAGE_START && (regs->rip == (unsigned long)iret_to_guest || ex_table_find(regs->rip))) {
+    if (vector == X86_PF && cr2 >= DESCRIPTOR_START && cr2 < IMAGE_START &&
+        (regs->rip == (unsigned long)iret_to_guest || ex_table_find(regs->rip))) {
         sti();
         if (ldt_fault(cr2, regs->error_code)) {
             cli();
@@ -187,7 +206,8 @@ void exception_in_hypervisor(struct cpu_user_regs *regs)
         }
         cli();
     }
-    if (regs->rip == (unsigned long)iret_to_guest && (vector == X86_GP || vector == X86_NP || vector == X86_SS || vector == X86_PF)) {
+    if (regs->rip == (unsigned long)iret_to_guest &&
+        (vector == X86_GP || vector == X86_NP || vector == X86_SS || vector == X86_PF)) {
         struct cpu_user_regs *g = guest_regs();
 
         memmove(&g->r15, &regs->r15, offsetof(struct cpu_user_regs, error_code) - offsetof(struct cpu_user_regs, r15));
@@ -201,8 +221,8 @@ void exception_in_hypervisor(struct cpu_user_regs *regs)
     }
     if (vector == X86_PF)
         panic_regs(regs, "page fault in Croft at address 0x%lx, error code 0x%x\n", cr2, regs->error_code);
-    panic_regs(regs, "exception %u (%s) in Croft, error code 0x%x\n", vector, vector < 32 && names[vector] ? names[vector] : "?",
-               regs->error_code);
+    panic_regs(regs, "exception %u (%s) in Croft, error code 0x%x\n", vector,
+               vector < 32 && names[vector] ? names[vector] : "?", regs->error_code);
 }
 
 void interrupt_dispatch(struct cpu_user_regs *regs)

@@ -51,10 +51,7 @@ static struct domain *find(domid_t id)
     return page ? READ_ONCE(page[id % IDS_PER_PAGE]) : NULL;
 }
 
-struct domain *domain_owner_of_frame(domid_t id)
-{
-    return find(id);
-}
+struct domain *domain_owner_of_frame(domid_t id) { return find(id); }
 
 bool domain_get(struct domain *d)
 {
@@ -210,14 +207,15 @@ static const char *shutdown_name(int reason)
 
 static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
 {
-    log_info("%sv%u rip %04x:%016lx rsp %04x:%016lx rflags %08lx %s mode\n", v->domain->name, v->id, r->cs, (unsigned long)r->rip, r->ss,
-             (unsigned long)r->rsp, (unsigned long)r->rflags, v->pv.kernel_mode ? "kernel" : "user");
-    log_info("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", (unsigned long)r->rax, (unsigned long)r->rbx, (unsigned long)r->rcx,
-             (unsigned long)r->rdx);
-    log_info("  rsi %016lx rdi %016lx rbp %016lx r8  %016lx\n", (unsigned long)r->rsi, (unsigned long)r->rdi, (unsigned long)r->rbp,
-             (unsigned long)r->r8);
-    log_info("  r9  %016lx r10 %016lx r11 %016lx r12 %016lx\n", (unsigned long)r->r9, (unsigned long)r->r10, (unsigned long)r->r11,
-             (unsigned long)r->r12);
+    log_info("%sv%u rip %04x:%016lx rsp %04x:%016lx rflags %08lx %s mode\n", v->domain->name, v->id, r->cs,
+             (unsigned long)r->rip, r->ss, (unsigned long)r->rsp, (unsigned long)r->rflags,
+             v->pv.kernel_mode ? "kernel" : "user");
+    log_info("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", (unsigned long)r->rax, (unsigned long)r->rbx,
+             (unsigned long)r->rcx, (unsigned long)r->rdx);
+    log_info("  rsi %016lx rdi %016lx rbp %016lx r8  %016lx\n", (unsigned long)r->rsi, (unsigned long)r->rdi,
+             (unsigned long)r->rbp, (unsigned long)r->r8);
+    log_info("  r9  %016lx r10 %016lx r11 %016lx r12 %016lx\n", (unsigned long)r->r9, (unsigned long)r->r10,
+             (unsigned long)r->r11, (unsigned long)r->r12);
     log_info("  r13 %016lx r14 %016lx r15 %016lx cr2 %016lx cr3 %016lx\n", (unsigned long)r->r13, (unsigned long)r->r14,
              (unsigned long)r->r15, (unsigned long)v->pv.cr2, (unsigned long)v->pv.kernel_cr3);
 }
@@ -266,12 +264,14 @@ void domain_key_report(void)
 
     list_for_each (d, &domain_list, list) {
         log_info("%s: %lu of %lu pages, %u vcpus%s%s%s\n", d->name, d->tot_pages, d->max_pages, d->vcpu_count,
-                 d->is_privileged ? ", privileged" : "", d->crashed ? ", crashed" : "", d->pause_count ? ", paused" : "");
+                 d->is_privileged ? ", privileged" : "", d->crashed ? ", crashed" : "",
+                 d->pause_count ? ", paused" : "");
         for_each_vcpu (d, v)
             if (v->initialised)
-                log_info("  v%u on CPU %u: %s%s%s pending %u masked %u, rip 0x%lx\n", v->id, v->processor, v->sched.running ? "running" : "",
-                         v->blocked ? "blocked" : "", v->down ? "down" : "", v->info->evtchn_upcall_pending,
-                         v->info->evtchn_upcall_mask, (unsigned long)(v == current ? guest_regs()->rip : v->regs.rip));
+                log_info("  v%u on CPU %u: %s%s%s pending %u masked %u, rip 0x%lx\n", v->id, v->processor,
+                         v->sched.running ? "running" : "", v->blocked ? "blocked" : "", v->down ? "down" : "",
+                         v->info->evtchn_upcall_pending, v->info->evtchn_upcall_mask,
+                         (unsigned long)(v == current ? guest_regs()->rip : v->regs.rip));
     }
 }
 

@@ -20,19 +20,19 @@ struct grant_table;
 struct fpu_state;
 
 struct vcpu {
-    struct cpu_user_regs regs;   /* the guest's registers while it is not current; else percpu->guest_regs */
+    struct cpu_user_regs regs; /* the guest's registers while it is not current; else percpu->guest_regs */
     struct domain *domain;
     uint32_t id;
-    uint32_t processor;          /* CPU whose run queue it belongs to */
-    struct vcpu_info *info;      /* Croft's address of it: in shared_info, or where the guest registered it; never null */
-    struct vcpu_info no_info;    /* stands in while a vcpu above XEN_LEGACY_MAX_VCPUS has none */
-    mfn_t info_mfn;              /* frame held for it, or INVALID_MFN */
+    uint32_t processor;       /* CPU whose run queue it belongs to */
+    struct vcpu_info *info;   /* Croft's address of it: in shared_info, or where the guest registered it; never null */
+    struct vcpu_info no_info; /* stands in while a vcpu above XEN_LEGACY_MAX_VCPUS has none */
+    mfn_t info_mfn;           /* frame held for it, or INVALID_MFN */
 
     /* Why it does not run; runnable when all are clear */
-    volatile bool blocked;       /* waits for an event */
-    volatile bool down;          /* VCPUOP_down, or not yet brought up */
+    volatile bool blocked; /* waits for an event */
+    volatile bool down;    /* VCPUOP_down, or not yet brought up */
     volatile int pause_count;
-    bool initialised;            /* has a context */
+    bool initialised; /* has a context */
     bool is_idle;
     bool polling;
 
@@ -42,50 +42,51 @@ struct vcpu {
 
     struct timer singleshot, periodic;
     ns_t periodic_period, periodic_last;
-    uint64_t runstate_guest;     /* guest virtual address of the registered runstate area, or 0 */
-    uint64_t time_info_guest;    /* registered secondary vcpu_time_info, or 0 */
+    uint64_t runstate_guest;  /* guest virtual address of the registered runstate area, or 0 */
+    uint64_t time_info_guest; /* registered secondary vcpu_time_info, or 0 */
     struct vcpu_time_info time_info;
     struct fpu_state *fpu;
     uint64_t stats_hypercalls, stats_exceptions;
 };
 
 struct domain {
-    struct list list;            /* in domain_list, ordered by id */
+    struct list list; /* in domain_list, ordered by id */
     domid_t id;
     volatile int refs;
     spinlock_t lock;
-    bool is_privileged;          /* domain 0 */
-    bool is_hardware;            /* owns the platform's devices */
+    bool is_privileged; /* domain 0 */
+    bool is_hardware;   /* owns the platform's devices */
     volatile bool dying, shut_down, crashed;
     int shutdown_reason;
     const char *crash_reason;
     xen_domain_handle_t handle;
-    char name[16];               /* for the log: "d0" */
+    char name[16]; /* for the log: "d0" */
 
     struct shared_info *shared_info; /* Croft's address */
-    uint32_t vcpu_count;         /* size of vcpus[] */
+    uint32_t vcpu_count;             /* size of vcpus[] */
     struct vcpu *vcpus[MAX_VCPUS];
     volatile int pause_count;
 
     /* Memory */
-    spinlock_t mm_lock;          /* page-table types of this domain's frames */
+    spinlock_t mm_lock; /* page-table types of this domain's frames */
     spinlock_t page_list_lock;
-    uint32_t page_list;          /* first owned frame, 0: none (linked by frame->next/prev) */
+    uint32_t page_list; /* first owned frame, 0: none (linked by frame->next/prev) */
     uint64_t tot_pages, max_pages;
-    cpumask_t dirty_cpus;        /* CPUs that may hold translations of it */
-    uint32_t vm_assist;          /* bits of VMASST_TYPE_* */
+    cpumask_t dirty_cpus; /* CPUs that may hold translations of it */
+    uint32_t vm_assist;   /* bits of VMASST_TYPE_* */
     uint64_t p2m_max_pfn;
     unsigned node;
 
     struct event_domain event;
     struct grant_table *grant;
     struct pv_domain pv;
-    struct irq_domain *irq;      /* PIRQs: platform/pirq.h */
+    struct irq_domain *irq; /* PIRQs: platform/pirq.h */
 
     int64_t time_offset_seconds;
     ns_t watchdog_expires[2];
     struct timer watchdog[2];
-    uint64_t guest_log_tokens; ns_t guest_log_refill; /* rate limit of guest_log */
+    uint64_t guest_log_tokens;
+    ns_t guest_log_refill; /* rate limit of guest_log */
 };
 
 extern struct domain *domain0, *idle_domain;
@@ -114,12 +115,14 @@ static inline bool vcpu_runnable(const struct vcpu *v)
 {
     return !v->blocked && !v->down && !v->pause_count && !v->domain->pause_count;
 }
-#define for_each_vcpu(d, v)                                                                        \
-    for (unsigned i_ = 0; i_ < (d)->vcpu_count; i_++)                                              \
+#define for_each_vcpu(d, v)                                                                                            \
+    for (unsigned i_ = 0; i_ < (d)->vcpu_count; i_++)                                                                  \
         if (((v) = (d)->vcpus[i_]) != NULL)
 
 /* A domain whose mm_lock is held; functions that need the lock ask for one. */
-struct domain_locked { struct domain *d; };
+struct domain_locked {
+    struct domain *d;
+};
 static inline struct domain_locked domain_mm_lock(struct domain *d)
 {
     spin_lock(&d->mm_lock);

@@ -8,20 +8,24 @@ static size_t copy(void *to, const void *from, size_t n)
     if (smap_enabled)
         __asm__ volatile("stac" ::: "memory");
     if (n == 8)
-        __asm__ volatile("1: mov (%2), %%rax\n\t"
-                         "2: mov %%rax, (%1)\n\t"
-                         "xor %0, %0\n"
-                         "3:\n\t"
-                         ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
-                         : "+r"(n) : "r"(to), "r"(from) : "rax", "memory", "cc");
+        __asm__ volatile(
+            "1: mov (%2), %%rax\n\t"
+            "2: mov %%rax, (%1)\n\t"
+            "xor %0, %0\n"
+            "3:\n\t"
+            ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
+            : "+r"(n)
+            : "r"(to), "r"(from)
+            : "rax", "memory", "cc");
     else if (n % 8 == 0 && n <= 64)
-        __asm__ volatile("5: \n\t"
-                         "1: mov (%2), %%rax\n\t"
-                         "2: mov %%rax, (%1)\n\t"
-                         "add $8, %1\n\tadd $8, %2\n\tsub $8, %0\n\tjnz 5b\n"
-                         "3:\n\t"
-                         ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
-                         : "+r"(n), "+r"(to), "+r"(from)::"rax", "memory", "cc");
+        __asm__ volatile(
+            "5: \n\t"
+            "1: mov (%2), %%rax\n\t"
+            "2: mov %%rax, (%1)\n\t"
+            "add $8, %1\n\tadd $8, %2\n\tsub $8, %0\n\tjnz 5b\n"
+            "3:\n\t"
+            ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
+            : "+r"(n), "+r"(to), "+r"(from)::"rax", "memory", "cc");
     else
         __asm__ volatile("1: rep movsb\n"
                          "3:\n\t"
@@ -51,7 +55,9 @@ size_t clear_guest(void *guest, size_t n)
     __asm__ volatile("1: rep stosb\n"
                      "3:\n\t"
                      ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.popsection"
-                     : "+c"(n), "+D"(guest) : "a"(0) : "memory");
+                     : "+c"(n), "+D"(guest)
+                     : "a"(0)
+                     : "memory");
     if (smap_enabled)
         __asm__ volatile("clac" ::: "memory");
     return n;

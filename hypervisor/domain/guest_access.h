@@ -35,14 +35,15 @@ static inline bool guest_read16(uint64_t to[2], const void *guest)
         return false;
     if (smap_enabled)
         __asm__ volatile("stac" ::: "memory");
-    __asm__ volatile("1: mov (%3), %0\n\t"
-                     "2: mov 8(%3), %1\n\t"
-                     "mov $1, %2\n"
-                     "3:\n\t"
-                     ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
-                     : "=&r"(to[0]), "=&r"(to[1]), "+&r"(ok)
-                     : "r"(guest)
-                     : "memory");
+    __asm__ volatile(
+        "1: mov (%3), %0\n\t"
+        "2: mov 8(%3), %1\n\t"
+        "mov $1, %2\n"
+        "3:\n\t"
+        ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
+        : "=&r"(to[0]), "=&r"(to[1]), "+&r"(ok)
+        : "r"(guest)
+        : "memory");
     if (smap_enabled)
         __asm__ volatile("clac" ::: "memory");
     return ok;

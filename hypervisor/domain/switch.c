@@ -73,11 +73,12 @@ static void save_segments(struct vcpu *v)
     v->pv.gs_base_user = v->pv.kernel_mode ? other : active;
 }
 
-#define LOAD_SELECTOR(seg, value, ok)                                                                          \
-    __asm__ volatile("1: mov %2, %%" #seg "\n2:\n\t"                                                           \
-                     ".pushsection .text.fixup, \"ax\"\n3: xor %1, %1\n\tmov %1, %%" #seg "\n\tmovb $0, %0\n\tjmp 2b\n\t.popsection\n\t" \
-                     ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.popsection"      \
-                     : "+m"(ok), "=&r"(scratch)                                                                \
+#define LOAD_SELECTOR(seg, value, ok)                                                                                  \
+    __asm__ volatile("1: mov %2, %%" #seg "\n2:\n\t"                                                                   \
+                     ".pushsection .text.fixup, \"ax\"\n3: xor %1, %1\n\tmov %1, %%" #seg                              \
+                     "\n\tmovb $0, %0\n\tjmp 2b\n\t.popsection\n\t"                                                    \
+                     ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.popsection"              \
+                     : "+m"(ok), "=&r"(scratch)                                                                        \
                      : "r"((uint32_t)(value)))
 
 /* False if a selector was bad: it is null now and the guest must hear of it. */

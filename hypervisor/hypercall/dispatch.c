@@ -63,10 +63,7 @@ long hypercall_refused(uint64_t nr)
 }
 
 /* The entry code takes iret itself; this one is reached only from a multicall, where it makes no sense. */
-long hypercall_iret(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
-{
-    return -EINVAL;
-}
+long hypercall_iret(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5) { return -EINVAL; }
 
 bool hypercall_preempt_check(void)
 {
@@ -153,8 +150,10 @@ void hypercall_key_report(void)
 
     list_for_each (d, &domain_list, list)
         for_each_vcpu (d, v)
-            log_info("%sv%u: %lu hypercalls, %lu exceptions\n", d->name, v->id, v->stats_hypercalls, v->stats_exceptions);
+            log_info("%sv%u: %lu hypercalls, %lu exceptions\n", d->name, v->id, v->stats_hypercalls,
+                     v->stats_exceptions);
     for (unsigned i = 0; i < HYPERCALL_COUNT; i++)
         if (counters[i])
-            log_info("multicall elements: %s %lu\n", hypercall_table[i].name ? hypercall_table[i].name : "unknown", counters[i]);
+            log_info("multicall elements: %s %lu\n", hypercall_table[i].name ? hypercall_table[i].name : "unknown",
+                     counters[i]);
 }

@@ -1,8 +1,6 @@
 /*
- * Ticket locks. The lock order is the table in docs/architecture.md ("Locks"); in short, outer first:
- *   domain list > domain->lock > domain->mm_lock > grant > event > irq descriptor > run queue > timer > page allocator > heap > console.
- * Locks that interrupt handlers take (event, irq, run queue, timer, console, allocator is NOT one) are taken
- * with the _irqsave form everywhere.
+ * Ticket locks. The order in which they may be taken is the table in docs/architecture.md ("Locks"). Locks that interrupt
+ * handlers take are taken with the _irqsave form everywhere.
  */
 #ifndef LIB_SPINLOCK_H
 #define LIB_SPINLOCK_H

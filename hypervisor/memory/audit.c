@@ -14,7 +14,9 @@
 #define MAX_FINDINGS_SHOWN 20
 
 /* References to a frame found in page tables and vcpus */
-struct seen { uint32_t refs, typed; };
+struct seen {
+    uint32_t refs, typed;
+};
 
 struct audit {
     struct seen **chunks; /* by mfn / CHUNK_FRAMES, made on first use */
@@ -79,7 +81,8 @@ static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
         } else if (!mfn_is_io(to)) {
             count(a, to, e & PTE_WRITE ? FRAME_WRITABLE : FRAME_NONE, "a mapping");
             if (frame_owner(frame_of(to)) != owner)
-                finding(a, "L1 0x%lx of d%u entry %u maps frame 0x%lx of d%u", m.n, owner, i, to.n, frame_owner(frame_of(to)));
+                finding(a, "L1 0x%lx of d%u entry %u maps frame 0x%lx of d%u", m.n, owner, i, to.n,
+                        frame_owner(frame_of(to)));
         }
     }
 }

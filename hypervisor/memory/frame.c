@@ -11,10 +11,7 @@ uint64_t max_frame;
 #define OWNER_SHIFT 32
 #define CAS(p, old, new) __atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
-bool frame_get(mfn_t m, const struct domain *d)
-{
-    return mfn_valid(m) && frame_ref_get(frame_of(m), d->id);
-}
+bool frame_get(mfn_t m, const struct domain *d) { return mfn_valid(m) && frame_ref_get(frame_of(m), d->id); }
 
 void frame_put(mfn_t m) { frame_ref_put(frame_of(m)); }
 
@@ -54,10 +51,7 @@ void frame_type_changed(struct frame *f, const struct domain *d, bool first)
         cpu_relax();
 }
 
-bool frame_get_writable(mfn_t m, const struct domain *d)
-{
-    return mfn_valid(m) && frame_writable_get(frame_of(m), d);
-}
+bool frame_get_writable(mfn_t m, const struct domain *d) { return mfn_valid(m) && frame_writable_get(frame_of(m), d); }
 
 void frame_put_writable(mfn_t m) { frame_writable_put(frame_of(m)); }
 

@@ -32,23 +32,24 @@ enum frame_type { FRAME_NONE, FRAME_WRITABLE, FRAME_L1, FRAME_L2, FRAME_L3, FRAM
 struct frame {
     uint64_t control;
     uint64_t type;
-    uint64_t tlb_stamp;   /* tlb_clock when the last typed use went */
-    uint32_t next, prev;  /* mfns: the owner's page list, or the allocator's free list */
+    uint64_t tlb_stamp;  /* tlb_clock when the last typed use went */
+    uint32_t next, prev; /* mfns: the owner's page list, or the allocator's free list */
 };
 
 #define FRAME_REFS(c) ((uint32_t)(c))
 #define FRAME_OWNER(c) ((uint16_t)((c) >> 32))
-#define FRAME_ALLOCATED (1UL << 48)  /* the owner's own reference: gone once the domain gave the frame back */
-#define FRAME_SHARED (1UL << 49)     /* Croft's page that a domain may map (shared_info, grant table): never freed by refs */
-#define FRAME_SHARED_RO (1UL << 50)  /* ... only read-only */
+#define FRAME_ALLOCATED (1UL << 48) /* the owner's own reference: gone once the domain gave the frame back */
+#define FRAME_SHARED                                                                                                   \
+    (1UL << 49) /* Croft's page that a domain may map (shared_info, grant table): never freed by refs */
+#define FRAME_SHARED_RO (1UL << 50) /* ... only read-only */
 
 #define TYPE_COUNT(t) ((uint32_t)(t))
 #define TYPE_OF(t) ((enum frame_type)((t) >> 32 & 15))
 #define TYPE_MAKE(type) ((uint64_t)(type) << 32)
 #define TYPE_MASK (15UL << 32)
 #define TYPE_VALIDATED (1UL << 36)
-#define TYPE_PINNED (1UL << 37)      /* the guest pinned it: one type reference */
-#define TYPE_FLUSHING (1UL << 38)    /* WRITABLE since a moment ago: others wait until its first user has flushed */
+#define TYPE_PINNED (1UL << 37)   /* the guest pinned it: one type reference */
+#define TYPE_FLUSHING (1UL << 38) /* WRITABLE since a moment ago: others wait until its first user has flushed */
 
 #define frame_table ((struct frame *)FRAME_TABLE_START)
 extern uint64_t max_frame; /* one above the highest RAM frame */

@@ -16,8 +16,8 @@ static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
     return likely(__atomic_compare_exchange_n(word, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
 }
 
-void frame_last_put(struct frame *f, uint64_t control);           /* the last reference went: frees it. control: before */
-void frame_last_writable_put(struct frame *f);                    /* frame_writable_put where the count may go to zero */
+void frame_last_put(struct frame *f, uint64_t control); /* the last reference went: frees it. control: before */
+void frame_last_writable_put(struct frame *f);          /* frame_writable_put where the count may go to zero */
 /* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
 void frame_type_changed(struct frame *f, const struct domain *d, bool first);
 

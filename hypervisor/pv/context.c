@@ -19,14 +19,17 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
 
     if (v->initialised)
         return -EEXIST;
-    if (!callback_ok(c->event_callback_eip) || !callback_ok(c->failsafe_callback_eip) || !callback_ok(c->syscall_callback_eip) ||
-        !address_canonical(c->fs_base) || !address_canonical(c->gs_base_kernel) || !address_canonical(c->gs_base_user) || !address_canonical(c->user_regs.rip))
+    if (!callback_ok(c->event_callback_eip) || !callback_ok(c->failsafe_callback_eip) ||
+        !callback_ok(c->syscall_callback_eip) || !address_canonical(c->fs_base) ||
+        !address_canonical(c->gs_base_kernel) || !address_canonical(c->gs_base_user) ||
+        !address_canonical(c->user_regs.rip))
         return refuse(-EINVAL, "context of vcpu %u: an address is not canonical or the hypervisor's\n", v->id);
     if (!(c->flags & VGCF_in_kernel) && !user.n)
         return refuse(-EINVAL, "context of vcpu %u starts in user mode without a user page table\n", v->id);
     for (unsigned i = 0; i < 256; i++)
         if (!callback_ok(c->trap_ctxt[i].address))
-            return refuse(-EINVAL, "context of vcpu %u: handler of trap %u is not canonical or the hypervisor's\n", v->id, i);
+            return refuse(-EINVAL, "context of vcpu %u: handler of trap %u is not canonical or the hypervisor's\n",
+                          v->id, i);
 
     if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY)
         return refuse(-EINVAL, "context of vcpu %u: GDT of %lu entries\n", v->id, c->gdt_ents);

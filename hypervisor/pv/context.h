@@ -4,10 +4,10 @@
 
 #include "domain/domain.h"
 
-#define VM_ASSIST_KNOWN \
-    (1UL << VMASST_TYPE_4gb_segments | 1UL << VMASST_TYPE_4gb_segments_notify | 1UL << VMASST_TYPE_writable_pagetables | \
-     1UL << VMASST_TYPE_pae_extended_cr3 | 1UL << VMASST_TYPE_architectural_iopl | 1UL << VMASST_TYPE_runstate_update_flag | \
-     1UL << VMASST_TYPE_m2p_strict)
+#define VM_ASSIST_KNOWN                                                                                                \
+    (1UL << VMASST_TYPE_4gb_segments | 1UL << VMASST_TYPE_4gb_segments_notify |                                        \
+     1UL << VMASST_TYPE_writable_pagetables | 1UL << VMASST_TYPE_pae_extended_cr3 |                                    \
+     1UL << VMASST_TYPE_architectural_iopl | 1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
 
 /* Gives a vcpu that has none its context; all of it is checked first. -EEXIST, -EINVAL. v does not run. */
 int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c);

@@ -74,12 +74,6 @@ static unsigned long window_page(const struct vcpu *v, unsigned slot)
 
 static uint64_t *window_entry(const struct vcpu *v, unsigned slot) { return map_l1_slot(window_page(v, slot)); }
 
-#ifdef CROFT_HOST_TEST
-static void forget_page(unsigned long va) { (void)va; }
-#else
-static void forget_page(unsigned long va) { invlpg(va); }
-#endif
-
 /* Behind the end of a guest's GDT: null descriptors, so that a selector there is a #GP and not a page fault. */
 static const uint64_t no_descriptors[DESCRIPTORS_PER_PAGE] __aligned(PAGE_SIZE);
 
@@ -96,7 +90,7 @@ void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m)
         return;
     WRITE_ONCE(*entry, value);
     if (v == current)
-        forget_page(window_page(v, slot)); /* other CPUs that ran v are dealt with when it comes to them */
+        invlpg(window_page(v, slot)); /* other CPUs that ran v are dealt with when it comes to them */
     else
         v->pv.descriptor_cpu = 0; /* by descriptor_load */
 }
@@ -114,7 +108,7 @@ void descriptor_load(struct vcpu *v)
         /* This CPU may remember the window as it was when v last ran here. */
         descriptor_window_set(v, FIRST_RESERVED_GDT_PAGE, cpu_gdt_frame(cpu));
         for (unsigned slot = 0; slot < GDT_WINDOW_PAGES + LDT_WINDOW_PAGES; slot++)
-            forget_page(window_page(v, slot));
+            invlpg(window_page(v, slot));
         v->pv.descriptor_cpu = cpu + 1;
     }
     __asm__ volatile("lgdt %0" ::"m"(gdtr));

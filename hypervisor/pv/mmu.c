@@ -17,23 +17,25 @@
  * then the old one's go. Accessed and dirty bits the processor sets meanwhile are not lost in the old value.
  * expected, if there is one: -EAGAIN if the entry is no longer that when it is written, which such a bit may cause.
  */
-static inline __attribute__((always_inline)) int entry_replace(struct mmu_context *c, unsigned level, unsigned slot, uint64_t *where, uint64_t new, bool keep_ad,
-                                                                  const uint64_t *expected)
+static inline __attribute__((always_inline)) int entry_replace(struct mmu_context *c, unsigned level, unsigned slot,
+                                                               uint64_t *where, uint64_t new, bool keep_ad,
+                                                               const uint64_t *expected)
 {
     uint64_t old = expected ? *expected : READ_ONCE(*where);
     int rc;
 
     if (unlikely(level == 4 && l4_slot_is_ours(slot)))
         return refuse(-EINVAL, "L4 slot %u belongs to the hypervisor\n", slot);
-    if ((new & old & PTE_PRESENT) && !((new ^ old) & (PTE_ADDR | (level == 1 ? PTE_WRITE : PTE_PSE | PTE_GLOBAL)))) {
+    if ((new &old &PTE_PRESENT) && !((new ^ old) & (PTE_ADDR | (level == 1 ? PTE_WRITE : PTE_PSE | PTE_GLOBAL)))) {
         /* Same frame, same kind of use: the references stay. */
         new = level == 1 ? (new | PTE_USER) & ~PTE_GLOBAL : new | PTE_USER;
         if (keep_ad) {
-            while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_RELAXED))
+            while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
                 ;
         } else if (expected) {
-            return __atomic_compare_exchange_n(where, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED) ? 0 : -EAGAIN;
+            return __atomic_compare_exchange_n(where, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED) ? 0
+                                                                                                            : -EAGAIN;
         } else {
             WRITE_ONCE(*where, new);
         }
@@ -43,8 +45,8 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
     if (unlikely(rc))
         return rc;
     if (keep_ad) {
-        while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false, __ATOMIC_SEQ_CST,
-                                            __ATOMIC_RELAXED))
+        while (!__atomic_compare_exchange_n(where, &old, new | (old & (PTE_ACCESSED | PTE_DIRTY)), false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
             ;
     } else if (expected) {
         if (!__atomic_compare_exchange_n(where, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
@@ -59,7 +61,8 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
 }
 
 /* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. */
-static inline __attribute__((always_inline)) int update_frame(struct mmu_context *c, mfn_t m, unsigned offset, uint64_t val, bool keep_ad)
+static inline __attribute__((always_inline)) int update_frame(struct mmu_context *c, mfn_t m, unsigned offset,
+                                                              uint64_t val, bool keep_ad)
 {
     struct domain *d = c->l.d;
     struct frame *f;
@@ -305,8 +308,8 @@ bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *
     return ok;
 }
 
-int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg, uint64_t old,
-                          uint64_t *seen)
+int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
+                          uint64_t old, uint64_t *seen)
 {
     struct mmu_context c = {.frames = v->domain, .v = v};
     unsigned shift = offset % 8 * 8, slot = offset / 8;
@@ -336,8 +339,8 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
             break;
         }
         /* Unless all of it is overwritten anyhow, no bit that the processor sets meanwhile is lost: then once more. */
-        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask), false,
-                           cmpxchg || bytes < 8 ? &present : NULL);
+        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask),
+                           false, cmpxchg || bytes < 8 ? &present : NULL);
     } while (rc == -EAGAIN);
     domain_mm_unlock(c.l);
     return rc;

@@ -33,7 +33,8 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va);
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen);
 
-/* pv/descriptor.c: checks one descriptor (a null or not-present one is fine; flat data and code up to ring 3 DPL are; call gates, TSS, LDT, ring 0-2 code are not), fixing the DPL. */
+/* pv/descriptor.c: checks one descriptor, fixing the DPL. A null or not-present one is fine, data and code of ring 3 are;
+ * call gates, TSS, LDT, code of rings 0-2 are not. */
 bool descriptor_validate(struct domain *d, uint64_t *desc);
 /* Typed SEGDESC references. */
 bool frame_get_segdesc(mfn_t m, struct domain *d) __must_check;

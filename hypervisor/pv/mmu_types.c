@@ -90,14 +90,16 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
         return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
     if (frame_owner(frame_of(m)) != c->frames->id)
         return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u\n", m.n, frame_owner(frame_of(m)));
-    return refuse(-EINVAL, "writable mapping of frame 0x%lx refused: it is in use as a table or shared read-only (type 0x%lx)\n", m.n,
-                  frame_of(m)->type);
+    return refuse(-EINVAL,
+                  "writable mapping of frame 0x%lx refused: it is in use as a table or shared read-only (type 0x%lx)\n",
+                  m.n, frame_of(m)->type);
 }
 
 int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e)
 {
     if (unlikely(*e & DISALLOWED_TABLE))
-        return refuse(-EINVAL, "L%u entry 0x%lx refused: large pages and global tables are not offered to guests\n", level, *e);
+        return refuse(-EINVAL, "L%u entry 0x%lx refused: large pages and global tables are not offered to guests\n",
+                      level, *e);
     *e |= PTE_USER;
     return table_get(c, pte_mfn(*e), FRAME_L1 + level - 2);
 }
@@ -171,18 +173,21 @@ int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
     int rc;
 
     if (unlikely(!frame_get(m, c->l.d)))
-        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is not a frame of this domain\n", m.n, type_level(type));
+        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is not a frame of this domain\n", m.n,
+                      type_level(type));
     f = frame_of(m);
     if (unlikely(f->control & FRAME_SHARED)) {
         frame_put(m);
-        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: Croft itself writes to it\n", m.n, type_level(type));
+        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: Croft itself writes to it\n", m.n,
+                      type_level(type));
     }
     t = READ_ONCE(f->type);
     for (;;) {
         if (TYPE_COUNT(t)) {
             if (unlikely(TYPE_OF(t) != type || !(t & TYPE_VALIDATED))) {
                 frame_put(m);
-                return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is in use, type 0x%lx\n", m.n, type_level(type), t);
+                return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is in use, type 0x%lx\n", m.n,
+                              type_level(type), t);
             }
             if (CAS(&f->type, &t, t + 1))
                 return 0;

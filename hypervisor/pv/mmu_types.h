@@ -10,11 +10,11 @@
 
 /* Whose frames new leaf entries may refer to: the locked domain itself, another one for foreign mappings, or nobody. */
 struct mmu_context {
-    struct domain_locked l;  /* owner of the page tables */
-    struct domain *frames;   /* owner of the mapped frames; null: device memory only */
-    unsigned validated;      /* tables newly validated in this slice: a slice without progress is not preempted */
-    bool ldt_stale;          /* the kernel root changed: LDT pages were mapped by the old one */
-    struct vcpu *v;          /* who works: holds unfinished parts. Null: not preemptible (builder, teardown) */
+    struct domain_locked l; /* owner of the page tables */
+    struct domain *frames;  /* owner of the mapped frames; null: device memory only */
+    unsigned validated;     /* tables newly validated in this slice: a slice without progress is not preempted */
+    bool ldt_stale;         /* the kernel root changed: LDT pages were mapped by the old one */
+    struct vcpu *v;         /* who works: holds unfinished parts. Null: not preemptible (builder, teardown) */
 };
 
 /* One typed and one general reference to table m. 0, -EINVAL (logged), or MMU_RESTART. */
@@ -35,7 +35,7 @@ static inline bool l4_slot_is_ours(unsigned slot) { return slot - HOLE_L4_FIRST 
 /* A frame that is not RAM: device memory as far as Croft knows. */
 static inline bool mfn_is_io(mfn_t m) { return !mfn_valid(m) || frame_owner(frame_of(m)) == DOMID_IO; }
 
-int leaf_get_special(struct mmu_context *c, uint64_t *e);               /* device memory, and every refusal */
+int leaf_get_special(struct mmu_context *c, uint64_t *e); /* device memory, and every refusal */
 int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e);
 
 static inline int leaf_get(struct mmu_context *c, uint64_t *e)
@@ -44,7 +44,8 @@ static inline int leaf_get(struct mmu_context *c, uint64_t *e)
 
     if (unlikely(!mfn_valid(m) || !c->frames))
         return leaf_get_special(c, e);
-    if (unlikely(!(*e & PTE_WRITE ? frame_writable_get(frame_of(m), c->frames) : frame_ref_get(frame_of(m), c->frames->id))))
+    if (unlikely(
+            !(*e & PTE_WRITE ? frame_writable_get(frame_of(m), c->frames) : frame_ref_get(frame_of(m), c->frames->id))))
         return leaf_get_special(c, e);
     /* The guest's kernel runs in ring 3; translations of it are not global, or they would outlive a change of root. */
     *e = (*e | PTE_USER) & ~PTE_GLOBAL;

@@ -51,7 +51,8 @@ static long unpin(struct mmu_context *c, mfn_t m)
 {
     struct frame *f;
 
-    if (!mfn_valid(m) || frame_owner(f = frame_of(m)) != c->l.d->id || !type_is_table(TYPE_OF(f->type)) || !(f->type & TYPE_PINNED))
+    if (!mfn_valid(m) || frame_owner(f = frame_of(m)) != c->l.d->id || !type_is_table(TYPE_OF(f->type)) ||
+        !(f->type & TYPE_PINNED))
         return refuse(-EINVAL, "frame 0x%lx is not pinned\n", m.n);
     __atomic_fetch_and(&f->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
     table_put(c, m);

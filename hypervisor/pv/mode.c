@@ -25,7 +25,7 @@ void pv_write_hypercall_page(void *page)
         *p++ = 0x53;
         if (iret)
             *p++ = 0x50; /* push %rax */
-        *p++ = 0xb8; /* mov $nr, %eax */
+        *p++ = 0xb8;     /* mov $nr, %eax */
         *(uint32_t *)p = nr;
         p += 4;
         *p++ = 0x0f; /* syscall */
@@ -71,7 +71,8 @@ bool mode_to_user(struct vcpu *v)
  * rcx, r11, [error code,] rip, cs with the saved upcall mask in bits 32-39, rflags, rsp, ss. CS has RPL 0 if the kernel itself was
  * interrupted, so that the guest can tell.
  */
-static bool bounce(struct cpu_user_regs *regs, uint64_t handler, uint16_t cs, bool has_error, uint32_t error, bool mask_events)
+static bool bounce(struct cpu_user_regs *regs, uint64_t handler, uint16_t cs, bool has_error, uint32_t error,
+                   bool mask_events)
 {
     struct vcpu *v = current;
     bool from_kernel = v->pv.kernel_mode;
@@ -98,8 +99,10 @@ static bool bounce(struct cpu_user_regs *regs, uint64_t handler, uint16_t cs, bo
     mode_to_kernel(v);
     sp = (sp & ~15UL) - n * 8;
     if (copy_to_guest((void *)sp, frame, n * 8)) {
-        domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for an exception or event (handler 0x%lx, rip 0x%lx)\n",
-                     sp, handler, (unsigned long)regs->rip);
+        domain_crash(
+            v->domain,
+            "its kernel stack at 0x%lx cannot be written for an exception or event (handler 0x%lx, rip 0x%lx)\n", sp,
+            handler, (unsigned long)regs->rip);
         return false;
     }
     if (mask_events)
@@ -125,8 +128,10 @@ void pv_inject_exception(struct cpu_user_regs *regs, unsigned vector, uint32_t e
     const struct trap_info *t = &v->pv.traps[vector];
 
     if (!t->address) {
-        domain_crash(v->domain, "exception %u (error 0x%x) at rip 0x%lx, rsp 0x%lx, cr2 0x%lx in guest %s mode, and its kernel has no handler for it\n", vector,
-                     error_code, (unsigned long)regs->rip, (unsigned long)regs->rsp, (unsigned long)v->pv.cr2,
+        domain_crash(v->domain,
+                     "exception %u (error 0x%x) at rip 0x%lx, rsp 0x%lx, cr2 0x%lx in guest %s mode, and its kernel "
+                     "has no handler for it\n",
+                     vector, error_code, (unsigned long)regs->rip, (unsigned long)regs->rsp, (unsigned long)v->pv.cr2,
                      v->pv.kernel_mode ? "kernel" : "user");
         return;
     }
@@ -154,8 +159,10 @@ static void inject_failsafe(struct cpu_user_regs *regs, const uint64_t selectors
     uint64_t head[2];
 
     if (!v->pv.failsafe_callback) {
-        domain_crash(v->domain, "a selector of its context is bad (cs 0x%x ss 0x%x rip 0x%lx) and its kernel has no failsafe callback\n",
-                     regs->cs, regs->ss, (unsigned long)regs->rip);
+        domain_crash(
+            v->domain,
+            "a selector of its context is bad (cs 0x%x ss 0x%x rip 0x%lx) and its kernel has no failsafe callback\n",
+            regs->cs, regs->ss, (unsigned long)regs->rip);
         return;
     }
     if (!bounce(regs, v->pv.failsafe_callback, FLAT_KERNEL_CS, false, 0, v->pv.failsafe_disables_events))
@@ -164,7 +171,8 @@ static void inject_failsafe(struct cpu_user_regs *regs, const uint64_t selectors
     if (copy_from_guest(head, (void *)regs->rsp, sizeof(head)) ||
         copy_to_guest((void *)(regs->rsp - 16), selectors, 4 * sizeof(*selectors)) ||
         copy_to_guest((void *)(regs->rsp - 32), head, sizeof(head)))
-        domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for the failsafe callback\n", (unsigned long)regs->rsp);
+        domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for the failsafe callback\n",
+                     (unsigned long)regs->rsp);
     regs->rsp -= 32;
 }
 
@@ -205,16 +213,14 @@ static void deliver_nmi(void)
 {
     struct vcpu *v = current;
 
-    if (v->is_idle || v->pv.nmi_masked || !__atomic_exchange_n(&v->pv.nmi_pending, false, __ATOMIC_SEQ_CST) || !v->pv.nmi_callback)
+    if (v->is_idle || v->pv.nmi_masked || !__atomic_exchange_n(&v->pv.nmi_pending, false, __ATOMIC_SEQ_CST) ||
+        !v->pv.nmi_callback)
         return;
     v->pv.nmi_masked = true;
     bounce(guest_regs(), v->pv.nmi_callback, FLAT_KERNEL_CS, false, 0, true);
 }
 
-void pv_init(void)
-{
-    softirq_register(SOFTIRQ_NMI, deliver_nmi);
-}
+void pv_init(void) { softirq_register(SOFTIRQ_NMI, deliver_nmi); }
 
 /* The slow ways of entry.S. */
 
@@ -236,7 +242,8 @@ void pv_syscall_bad_stack(struct cpu_user_regs *regs)
 
     if (smap_enabled)
         __asm__ volatile("clac" ::: "memory");
-    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for a system call\n", (unsigned long)v->pv.kernel_sp);
+    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for a system call\n",
+                 (unsigned long)v->pv.kernel_sp);
 }
 
 void pv_syscall32(struct cpu_user_regs *regs)

@@ -198,6 +198,7 @@ static void gdt(void **state)
     assert_int_equal(descriptor_set_gdt(&vcpu, two, 513), 0);
     assert_int_equal(total_segdesc(), 2);
     assert_true(slot(0) == 5 && slot(1) == 6 && slot(2) == ~0UL);
+    assert_true((window[2] & (PTE_PRESENT | PTE_USER)) == PTE_PRESENT && window[2] & PTE_NX);
     assert_true(window[0] & PTE_WRITE && window[0] & PTE_NX && !(window[0] & (PTE_USER | PTE_GLOBAL)));
 
     /* A refused change changes nothing. */
