@@ -216,7 +216,7 @@ void cpu_init_boot(void)
     find_features();
     pc->id = 0;
     pc->apic_id = cpu_read_apic_id();
-    pc->host_cr3 = pc->loaded_cr3 = (uint64_t)host_l4 - IMAGE_START + IMAGE_PHYS;
+    pc->host_cr3 = (uint64_t)host_l4 - IMAGE_START + IMAGE_PHYS;
     smp_set_percpu(0, pc);
     cpumask_set(0, &cpu_online);
     init_this_cpu(pc);

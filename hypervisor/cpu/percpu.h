@@ -24,7 +24,6 @@ struct percpu {
     volatile uint32_t softirq_pending; /* bits of enum softirq; set by this CPU or, with an IPI, by others */
     uint32_t in_interrupt;           /* nesting depth of interrupt handlers */
     uint64_t host_cr3;               /* Croft's own root table, used by idle */
-    uint64_t loaded_cr3;             /* what C code believes CR3 holds when it runs */
     uint64_t tlb_time;               /* tlb_clock at this CPU's last full flush (cpu/tlb.h) */
     uint64_t cr4;
     /* Continuation of the running hypercall (hypercall/dispatch.h) */

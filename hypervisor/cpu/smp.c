@@ -147,7 +147,7 @@ static struct percpu *percpu_create(unsigned id, uint32_t apic_id)
     pc = (struct percpu *)((uint8_t *)mfn_to_virt(block) + PERCPU_OFFSET);
     pc->id = id;
     pc->apic_id = apic_id;
-    pc->host_cr3 = pc->loaded_cr3 = this_cpu()->host_cr3;
+    pc->host_cr3 = this_cpu()->host_cr3;
     pc->node = node;
     return pc;
 }

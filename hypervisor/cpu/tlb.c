@@ -18,7 +18,6 @@ void tlb_load_cr3(uint64_t cr3)
     uint64_t time = advance_clock();
 
     write_cr3(cr3);
-    this_cpu()->loaded_cr3 = cr3;
     publish(time);
 }
 

@@ -26,6 +26,4 @@ static inline mfn_t maddr_to_mfn(maddr_t a) { return MFN(a.n >> PAGE_SHIFT); }
 static inline bool mfn_eq(mfn_t a, mfn_t b) { return a.n == b.n; }
 static inline mfn_t mfn_add(mfn_t m, uint64_t i) { return MFN(m.n + i); }
 
-typedef uint16_t domid_t_; /* the ABI's domid_t comes from xen/xen.h */
-
 #endif

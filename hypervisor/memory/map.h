@@ -48,7 +48,6 @@ void *ioremap(maddr_t start, size_t size);
 /* Maps memory that may lie outside RAM as E820 has it (ACPI tables), cached, read-only; same lifetime. */
 const void *map_firmware(maddr_t start, size_t size);
 
-#define MAP_LEAF_ANY 0
 /* Maps [va, va+size) to 'to' in Croft's own tables with these PTE flags (with PTE_PRESENT; bit 7 is the walker's);
  * large pages where alignment allows. All three are multiples of a page. What is mapped there in the same way stays;
  * a large page in the way is -EEXIST. -ENOMEM. Flushes nothing: for addresses that had no mapping. */

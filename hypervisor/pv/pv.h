@@ -42,7 +42,7 @@ struct pv_vcpu {
     uint64_t dr[8];           /* debug registers: DR0-3, 6, 7 as the guest set them */
     uint8_t *guest_io_bitmap; /* guest virtual address of the user-mode I/O bitmap (physdev set_iobitmap) */
     uint32_t guest_io_bitmap_ports;
-    bool nmi_pending, mce_pending;
+    bool nmi_pending;
     void *descriptor_window;  /* 2 x 64 KiB of virtual addresses: GDT, LDT */
     struct held_page *kept, *doomed; /* typed references of unfinished MMU work: pv/mmu_types.c */
     bool nmi_masked;          /* between an NMI's delivery and the iret hypercall */

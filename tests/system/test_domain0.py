@@ -23,7 +23,7 @@ def fetch(m):
 
 @pytest.fixture(scope="module")
 def debian():
-    with Machine("domain0", limit=1200, croft_args="dom0_mem=1G") as m:
+    with Machine("domain0", limit=1200, accel="tcg", croft_args="dom0_mem=1G") as m:  # a thread for each CPU
         m.login()
         yield m
 

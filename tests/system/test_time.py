@@ -8,7 +8,7 @@ from machine import BUILD
 
 @pytest.mark.parametrize("cpus", [2, 4])
 def test_time_never_goes_back_between_cpus(machine, cpus):
-    m = machine(cpus=cpus, memory=512, disk="none", net="none",
+    m = machine(cpus=cpus, memory=512, accel="tcg", disk="none", net="none",
                 initrd=os.environ.get("TINY_INITRD", os.path.join(BUILD, "tiny-initrd.gz")),
                 kernel_args="quiet croft.test=monotonic croft.test_args=20")
     m.expect(f"monotonic: {cpus} CPUs", timeout=180)

@@ -70,7 +70,6 @@ static void local_flush_reloads_what_is_loaded(void **state)
 {
     uint64_t before = tlb_clock;
 
-    cpus[0].loaded_cr3 = 0x5000; /* the entry code changed CR3 since */
     tlb_flush_local();
     assert_int_equal(fake_cr3, 0x1000);
     assert_int_equal(cr3_writes, 1);
@@ -83,7 +82,6 @@ static void load_cr3_counts_as_flush(void **state)
 
     tlb_load_cr3(0x7000);
     assert_int_equal(fake_cr3, 0x7000);
-    assert_int_equal(cpus[0].loaded_cr3, 0x7000);
     assert_true(cpus[0].tlb_time > before);
 }
 
