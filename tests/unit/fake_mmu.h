@@ -238,7 +238,6 @@ void tlb_flush_local(void)
 }
 void tlb_load_cr3(uint64_t cr3)
 {
-    cpus[self].loaded_cr3 = cr3;
     flush_cpu(self);
 }
 void tlb_flush_mask(const cpumask_t *mask)
