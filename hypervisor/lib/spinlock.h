@@ -1,42 +1,33 @@
 /*
- * Ticket locks. The order in which they may be taken is the table in docs/architecture.md ("Locks"). Locks that interrupt
- * handlers take are taken with the _irqsave form everywhere.
+ * Spin locks, without order among those who wait: where Croft itself is run by something that takes CPUs away (an emulator,
+ * a hypervisor below), a queue of waiters would wait for the one whose CPU is away, though the lock is free. The sections
+ * are short, so that nobody starves.
+ * The order in which locks may be taken is the table in docs/architecture.md ("Locks"). Locks that interrupt handlers take
+ * are taken with the _irqsave form everywhere.
  */
 #ifndef LIB_SPINLOCK_H
 #define LIB_SPINLOCK_H
 
 #include "lib/util.h"
 
-typedef struct { union { uint32_t both; struct { uint16_t owner, next; }; }; } spinlock_t;
-#define SPINLOCK_INIT {{0}}
+typedef struct {
+    uint32_t locked;
+} spinlock_t;
+#define SPINLOCK_INIT {0}
 
-static inline void spin_lock_init(spinlock_t *l) { l->both = 0; }
-static inline void spin_lock(spinlock_t *l)
-{
-    uint16_t ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_ACQUIRE);
-
-    while (unlikely(__atomic_load_n(&l->owner, __ATOMIC_ACQUIRE) != ticket))
-        cpu_relax();
-}
-static inline void spin_unlock(spinlock_t *l)
-{
-    __atomic_store_n(&l->owner, (uint16_t)(l->owner + 1), __ATOMIC_RELEASE);
-}
+static inline void spin_lock_init(spinlock_t *l) { l->locked = 0; }
+static inline bool spin_is_locked(spinlock_t *l) { return READ_ONCE(l->locked); }
 static inline bool spin_trylock(spinlock_t *l)
 {
-    spinlock_t old = {{READ_ONCE(l->both)}}, new = old;
-
-    if (old.owner != old.next)
-        return false;
-    new.next++;
-    return __atomic_compare_exchange_n(&l->both, &old.both, new.both, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+    return !READ_ONCE(l->locked) && !__atomic_exchange_n(&l->locked, 1, __ATOMIC_ACQUIRE);
 }
-static inline bool spin_is_locked(spinlock_t *l)
+static inline void spin_lock(spinlock_t *l)
 {
-    spinlock_t v = {{READ_ONCE(l->both)}};
-    return v.owner != v.next;
+    while (unlikely(__atomic_exchange_n(&l->locked, 1, __ATOMIC_ACQUIRE)))
+        while (READ_ONCE(l->locked))
+            cpu_relax();
 }
+static inline void spin_unlock(spinlock_t *l) { __atomic_store_n(&l->locked, 0, __ATOMIC_RELEASE); }
 
 #ifdef CROFT_HOST_TEST /* unit tests on the host: no interrupts there */
 static inline unsigned long irq_save(void) { return 0; }

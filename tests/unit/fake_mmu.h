@@ -150,6 +150,7 @@ void panic(const char *fmt, ...)
 
 #define CPUS 4
 static struct percpu cpus[CPUS];
+static uint64_t loaded_cr3[CPUS];
 static __thread unsigned self;
 static struct domain doms[2];
 static struct vcpu vcpus[CPUS];
@@ -238,6 +239,7 @@ void tlb_flush_local(void)
 }
 void tlb_load_cr3(uint64_t cr3)
 {
+    loaded_cr3[self] = cr3;
     flush_cpu(self);
 }
 void tlb_flush_mask(const cpumask_t *mask)

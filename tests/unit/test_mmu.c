@@ -596,7 +596,7 @@ static void roots(void **state)
     assert_int_equal(mmuext(MMUEXT_NEW_BASEPTR, root), 0);
     assert_int_equal(ldt_flushes, 1);
     assert_int_equal(V0->pv.kernel_root.n, root);
-    assert_int_equal(cpus[0].loaded_cr3, root << PAGE_SHIFT);
+    assert_int_equal(loaded_cr3[0], root << PAGE_SHIFT);
     assert_int_equal(TYPE_COUNT(type_of(root)), 1);
     refused(mmuext(MMUEXT_NEW_BASEPTR, 0));
     refused(mmuext(MMUEXT_NEW_BASEPTR, spare(1)));
