@@ -13,7 +13,7 @@ struct hypercall {
 };
 extern const struct hypercall hypercall_table[HYPERCALL_COUNT];
 
-/* What the entry code calls, by number: the handler, or hypercall_checked for privileged calls; null: none. */
+/* What the entry code calls, by number: the handler, or hypercall_checked for privileged and unknown ones. */
 extern hypercall_handler_t *const hypercall_entries[HYPERCALL_COUNT];
 hypercall_handler_t hypercall_checked; /* pv/entry.S: checks, then goes on to the handler; number in rax */
 

@@ -208,10 +208,7 @@ syscall_entry:
         jae     1f
         mov     %r10, %rcx
         lea     hypercall_entries(%rip), %r11
-        mov     (%r11,%rax,8), %r11
-        test    %r11, %r11
-        jz      1f
-        call    *%r11
+        call    *(%r11,%rax,8)
         cmpb    $0, CPU_hypercall_restart(%rsp)
         jne     2f
         mov     %rax, REGS_rax(%rsp)
@@ -229,9 +226,12 @@ GLOBAL hypercall_checked
         mov     VCPU_domain(%rbx), %r11
         cmpb    $0, DOMAIN_is_privileged(%r11)
         je      1f
-        imul    $HYPERCALL_size, %eax, %eax
         lea     hypercall_table(%rip), %r11
-        jmp     *HYPERCALL_handler(%r11, %rax)
+        imul    $HYPERCALL_size, %eax, %r10d
+        mov     HYPERCALL_handler(%r11, %r10), %r11
+        test    %r11, %r11
+        jz      1f
+        jmp     *%r11
 1:      mov     %rax, %rdi
         jmp     hypercall_refused
 
