@@ -45,19 +45,21 @@ def test_network_virtio(debian):
 
 def test_clock_keeps_the_emulators_time(debian):
     def sample():
-        """Domain 0's two clocks and ours, from the quickest of some answers."""
+        """Ours and domain 0's two clocks, from the quickest of some answers: the shell reads them without a new process."""
         best = None
-        for _ in range(8):
+        for _ in range(100):
             before = time.monotonic()
-            real, mono = debian.run("cut -d' ' -f1 /proc/uptime; date +%s.%N").split()
+            real, uptime = debian.run("read u rest </proc/uptime; echo $EPOCHREALTIME $u").split()
             after = time.monotonic()
             if best is None or after - before < best[0]:
-                best = after - before, (before + after) / 2, float(real), float(mono)
+                best = after - before, (before + after) / 2, float(real), float(uptime)
+            if best[0] < 0.02:
+                break
         return best[1:]
 
     first = sample()
     debian.run("sleep 60", timeout=90)
-    host, uptime, date = (b - a for a, b in zip(first, sample()))
+    host, date, uptime = (b - a for a, b in zip(first, sample()))
     assert host >= 60
     assert abs(date / host - 1) < 0.001, f"date: {date} s in {host} s"
     assert abs(uptime / host - 1) < 0.001, f"uptime: {uptime} s in {host} s"
