@@ -273,7 +273,7 @@ int msi_restore(struct pci_address a)
 void msi_describe(const struct msi *m, char *to, size_t size)
 {
     snprintf(to, size, "%s %04x:%02x:%02x.%u entry %u", m->msix ? "MSI-X" : "MSI", m->address.segment, m->address.bus,
-             m->address.devfn >> 3, m->address.devfn & 7, m->entry);
+             m->address.devfn >> 3, m->address.devfn & 7U, m->entry);
 }
 
 /* --- Domain 0's writes --- */

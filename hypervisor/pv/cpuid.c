@@ -122,7 +122,8 @@ static struct cpuid_regs leaf_7(const struct cpuid_view *w, uint32_t subleaf)
     struct cpuid_regs r = {0}, h = w->host(7, 0);
 
     if (subleaf == 0) {
-        r = (struct cpuid_regs){min(h.a, 1U), h.b & SHOW_7B, h.c & SHOW_7C, h.d & SHOW_7D};
+        r = (struct cpuid_regs){0, h.b & SHOW_7B, h.c & SHOW_7C, h.d & SHOW_7D};
+        r.a = min(h.a, 1U);
     } else if (subleaf == 1 && h.a >= 1) {
         r.a = w->host(7, 1).a & SHOW_71A;
     }
