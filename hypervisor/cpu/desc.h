@@ -10,9 +10,9 @@
 #define TSS_SELECTOR 0xe040
 #define LDT_SELECTOR 0xe050
 
-void desc_init_cpu(void);       /* GDT, TSS, IDT, system-call MSRs of this CPU. Boot CPU first. */
+void desc_init_cpu(void); /* GDT, TSS, IDT, system-call MSRs of this CPU. Boot CPU first. */
 mfn_t cpu_gdt_frame(unsigned cpu);
-void desc_load_host_gdt(void);  /* a GDT that holds only Croft's page: for idle */
+void desc_load_host_gdt(void); /* a GDT that holds only Croft's page: for idle */
 /* This CPU's LDT descriptor: entries of 8 bytes at base; 0 entries: none. Loads LDTR. */
 void desc_set_ldt(unsigned long base, unsigned entries);
 

@@ -68,8 +68,10 @@
 #define MSR_TSC_AUX 0xc0000103
 
 /* Exception vectors */
+/* clang-format off */
 enum { X86_DE, X86_DB, X86_NMI, X86_BP, X86_OF, X86_BR, X86_UD, X86_NM, X86_DF, X86_COP, X86_TS, X86_NP,
        X86_SS, X86_GP, X86_PF, X86_SPV, X86_MF, X86_AC, X86_MC, X86_XM, X86_VE, X86_CP };
+/* clang-format on */
 
 /* Page-fault error code bits */
 #define PFEC_PRESENT (1U << 0)
@@ -92,28 +94,25 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 bool rdmsr_safe(uint32_t msr, uint64_t *v);
 bool wrmsr_safe(uint32_t msr, uint64_t v);
 
-#define READ_CR(n)                                                                                 \
-    static inline unsigned long read_cr##n(void)                                                   \
-    {                                                                                              \
-        unsigned long v;                                                                           \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v));                                          \
-        return v;                                                                                  \
-    }                                                                                              \
-    static inline void write_cr##n(unsigned long v)                                                \
-    {                                                                                              \
-        __asm__ volatile("mov %0, %%cr" #n ::"r"(v) : "memory");                                   \
-    }
+#define READ_CR(n)                                                                                                     \
+    static inline unsigned long read_cr##n(void)                                                                       \
+    {                                                                                                                  \
+        unsigned long v;                                                                                               \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v));                                                              \
+        return v;                                                                                                      \
+    }                                                                                                                  \
+    static inline void write_cr##n(unsigned long v) { __asm__ volatile("mov %0, %%cr" #n ::"r"(v) : "memory"); }
 READ_CR(0)
 READ_CR(2)
 READ_CR(3)
 READ_CR(4)
-#define READ_DR(n)                                                                                 \
-    static inline unsigned long read_dr##n(void)                                                   \
-    {                                                                                              \
-        unsigned long v;                                                                           \
-        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(v));                                          \
-        return v;                                                                                  \
-    }                                                                                              \
+#define READ_DR(n)                                                                                                     \
+    static inline unsigned long read_dr##n(void)                                                                       \
+    {                                                                                                                  \
+        unsigned long v;                                                                                               \
+        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(v));                                                              \
+        return v;                                                                                                      \
+    }                                                                                                                  \
     static inline void write_dr##n(unsigned long v) { __asm__ volatile("mov %0, %%dr" #n ::"r"(v)); }
 READ_DR(0)
 READ_DR(1)
@@ -122,7 +121,9 @@ READ_DR(3)
 READ_DR(6)
 READ_DR(7)
 
-struct cpuid_regs { uint32_t a, b, c, d; };
+struct cpuid_regs {
+    uint32_t a, b, c, d;
+};
 static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_regs r;
@@ -156,17 +157,14 @@ static inline void clts(void) { __asm__ volatile("clts"); }
 static inline void cli(void) { __asm__ volatile("cli" ::: "memory"); }
 static inline void sti(void) { __asm__ volatile("sti" ::: "memory"); }
 
-#define PORT_IO(suffix, type)                                                                      \
-    static inline type in##suffix(uint16_t port)                                                   \
-    {                                                                                              \
-        type v;                                                                                    \
-        __asm__ volatile("in %1, %0" : "=a"(v) : "Nd"(port));                                      \
-        return v;                                                                                  \
-    }                                                                                              \
-    static inline void out##suffix(uint16_t port, type v)                                          \
-    {                                                                                              \
-        __asm__ volatile("out %0, %1" ::"a"(v), "Nd"(port));                                       \
-    }
+#define PORT_IO(suffix, type)                                                                                          \
+    static inline type in##suffix(uint16_t port)                                                                       \
+    {                                                                                                                  \
+        type v;                                                                                                        \
+        __asm__ volatile("in %1, %0" : "=a"(v) : "Nd"(port));                                                          \
+        return v;                                                                                                      \
+    }                                                                                                                  \
+    static inline void out##suffix(uint16_t port, type v) { __asm__ volatile("out %0, %1" ::"a"(v), "Nd"(port)); }
 PORT_IO(b, uint8_t)
 PORT_IO(w, uint16_t)
 PORT_IO(l, uint32_t)

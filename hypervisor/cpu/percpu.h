@@ -16,21 +16,22 @@
 struct vcpu;
 
 struct percpu {
-    uint64_t stack_pad;              /* puts the end of guest_regs' hardware frame on a 16-byte boundary, as the processor aligns it */
+    /* Puts the end of guest_regs' hardware frame on a 16-byte boundary, as the processor aligns it. */
+    uint64_t stack_pad;
     struct cpu_user_regs guest_regs; /* valid while a guest's vcpu is current */
-    struct vcpu *current_vcpu;            /* never null after boot: the idle vcpu at least */
+    struct vcpu *current_vcpu;       /* never null after boot: the idle vcpu at least */
     uint32_t id;                     /* 0 .. NR_CPUS-1, dense */
     uint32_t apic_id;
     volatile uint32_t softirq_pending; /* bits of enum softirq; set by this CPU or, with an IPI, by others */
-    uint32_t in_interrupt;           /* nesting depth of interrupt handlers */
-    uint64_t host_cr3;               /* Croft's own root table, used by idle */
-    uint64_t tlb_time;               /* tlb_clock at this CPU's last full flush (cpu/tlb.h) */
+    uint32_t in_interrupt;             /* nesting depth of interrupt handlers */
+    uint64_t host_cr3;                 /* Croft's own root table, used by idle */
+    uint64_t tlb_time;                 /* tlb_clock at this CPU's last full flush (cpu/tlb.h) */
     uint64_t cr4;
     /* Continuation of the running hypercall (hypercall/dispatch.h) */
     bool hypercall_restart;
     bool in_multicall;
     uint64_t restart_args[5];
-    unsigned node;                   /* NUMA node */
+    unsigned node; /* NUMA node */
 } __aligned(16);
 
 #define PERCPU_OFFSET (CPU_STACK_SIZE - sizeof(struct percpu))

@@ -19,10 +19,10 @@
 _Static_assert(MAX_VCPUS <= 8 * sizeof(((struct event_domain *)NULL)->pollers), "a poller bit for each vcpu");
 _Static_assert(sizeof(struct event_channel) == 32, "two channels a cache line");
 
-#define FIRST_BUCKET_SLOTS 128U  /* enough for two-level */
+#define FIRST_BUCKET_SLOTS 128U /* enough for two-level */
 #define FIRST_PIRQ_SLOTS 256U
 #define MAX_PIRQS 8192U
-#define PIRQ_BUSY (~0U)          /* in pirq_ports: being unbound */
+#define PIRQ_BUSY (~0U) /* in pirq_ports: being unbound */
 #define POLLER_LONGS ARRAY_SIZE(((struct event_domain *)NULL)->pollers)
 
 /* Ports of the ABI in use. */
@@ -59,7 +59,7 @@ static void wake_pollers(struct domain *d, uint32_t port)
 {
     unsigned id;
 
-    for_each_set_bit(id, d->event.pollers, MAX_VCPUS) {
+    for_each_set_bit (id, d->event.pollers, MAX_VCPUS) {
         struct vcpu *v = domain_vcpu(d, id);
 
         if (v && v->polling && (v->event.poll_port == port || v->event.poll_port == EVENT_POLL_ANY))
@@ -197,10 +197,7 @@ int event_init_domain(struct domain *d)
     return 0;
 }
 
-void event_init_vcpu(struct vcpu *v)
-{
-    memset(&v->event, 0, sizeof(v->event));
-}
+void event_init_vcpu(struct vcpu *v) { memset(&v->event, 0, sizeof(v->event)); }
 
 void event_set_limit(struct domain *d, uint32_t max_ports)
 {
@@ -307,7 +304,8 @@ static void channel_free(struct domain *d, struct event_channel *c)
 }
 
 /* A reserved port becomes a channel that needs nobody else. */
-static void channel_bind(struct domain *d, struct event_channel *c, enum channel_state state, unsigned vcpu, uint32_t source)
+static void channel_bind(struct domain *d, struct event_channel *c, enum channel_state state, unsigned vcpu,
+                         uint32_t source)
 {
     unsigned long flags = spin_lock_irqsave(&d->event.lock);
 
@@ -477,10 +475,7 @@ static int named_domain(domid_t id, struct domain **out)
     return 0;
 }
 
-static domid_t real_domid(domid_t id)
-{
-    return id == DOMID_SELF ? current->domain->id : id;
-}
+static domid_t real_domid(domid_t id) { return id == DOMID_SELF ? current->domain->id : id; }
 
 static long op_alloc_unbound(struct evtchn_alloc_unbound *a, struct domain **owner)
 {
@@ -522,8 +517,13 @@ static long op_bind_interdomain(struct evtchn_bind_interdomain *a)
         error = -EINVAL;
     } else {
         *c = (struct event_channel){
-            .state = CHANNEL_INTERDOMAIN, .priority = c->priority, .queue_priority = c->queue_priority,
-            .queue_vcpu = c->queue_vcpu, .port = c->port, .remote = remote, .peer = peer,
+            .state = CHANNEL_INTERDOMAIN,
+            .priority = c->priority,
+            .queue_priority = c->queue_priority,
+            .queue_vcpu = c->queue_vcpu,
+            .port = c->port,
+            .remote = remote,
+            .peer = peer,
         };
         peer->state = CHANNEL_INTERDOMAIN;
         peer->remote = d;
@@ -534,7 +534,8 @@ static long op_bind_interdomain(struct evtchn_bind_interdomain *a)
     unlock_two(d, remote, flags);
     domain_put(remote);
     if (error)
-        guest_log(LOG_WARNING, "event channels: port %u of domain %u does not wait for us\n", a->remote_port, a->remote_dom);
+        guest_log(LOG_WARNING, "event channels: port %u of domain %u does not wait for us\n", a->remote_port,
+                  a->remote_dom);
     return error;
 }
 
@@ -943,7 +944,8 @@ static void report_domain(struct domain *d)
              port_limit(d));
     for (uint32_t port = 1; port < READ_ONCE(d->event.ports); port++) {
         unsigned long flags = spin_lock_irqsave(&d->event.lock);
-        struct event_channel *at = event_channel_at(d, port), c = at ? *at : (struct event_channel){.state = CHANNEL_FREE};
+        struct event_channel *at = event_channel_at(d, port);
+        struct event_channel c = at ? *at : (struct event_channel){.state = CHANNEL_FREE};
         unsigned remote = c.state == CHANNEL_INTERDOMAIN ? c.remote->id : 0;
         uint32_t remote_port = c.state == CHANNEL_INTERDOMAIN ? c.peer->port : 0;
 
@@ -964,7 +966,7 @@ void event_key_report(void)
     struct domain *d;
 
     spin_lock(&domain_list_lock);
-    list_for_each(d, &domain_list, list)
+    list_for_each (d, &domain_list, list)
         if (d->event.buckets && d->shared_info)
             report_domain(d);
     spin_unlock(&domain_list_lock);

@@ -15,27 +15,27 @@
 
 struct domain;
 struct vcpu;
-struct event_channel;              /* domain/event_private.h */
+struct event_channel; /* domain/event_private.h */
 struct event_fifo;
 
-#define EVENT_BUCKET_SHIFT 5       /* channels a bucket: allocated on demand */
+#define EVENT_BUCKET_SHIFT 5 /* channels a bucket: allocated on demand */
 #define EVENT_POLL_ANY (~0U)
 
 struct event_domain {
     spinlock_t lock;
-    uint32_t max_ports;            /* limit; ports below are valid for this ABI (2-level: 4096, FIFO: 131072) */
-    uint32_t ports;                /* table size now, in channels */
-    uint32_t first_free;           /* no free port is below it */
-    uint32_t bucket_slots;         /* size of buckets[] */
+    uint32_t max_ports;             /* limit; ports below are valid for this ABI (2-level: 4096, FIFO: 131072) */
+    uint32_t ports;                 /* table size now, in channels */
+    uint32_t first_free;            /* no free port is below it */
+    uint32_t bucket_slots;          /* size of buckets[] */
     struct event_channel **buckets; /* the buckets themselves stay until the domain goes */
-    struct event_fifo *fifo;       /* null: two-level */
-    uint32_t pirq_slots;           /* size of pirq_ports[] */
-    uint32_t *pirq_ports;          /* 0: not bound */
-    unsigned long pollers[2];      /* bitmap of vcpus in SCHEDOP_poll */
+    struct event_fifo *fifo;        /* null: two-level */
+    uint32_t pirq_slots;            /* size of pirq_ports[] */
+    uint32_t *pirq_ports;           /* 0: not bound */
+    unsigned long pollers[2];       /* bitmap of vcpus in SCHEDOP_poll */
 };
 struct event_vcpu {
     uint32_t virq_to_port[NR_VIRQS]; /* global ones: on vcpu 0, whoever is notified */
-    uint32_t poll_port;            /* while vcpu->polling: the one it waits for, or EVENT_POLL_ANY */
+    uint32_t poll_port;              /* while vcpu->polling: the one it waits for, or EVENT_POLL_ANY */
 };
 
 int event_init_domain(struct domain *d); /* -ENOMEM */
@@ -51,7 +51,7 @@ void event_send_pirq(struct domain *d, unsigned pirq);
 /* By number, whatever is bound there; false for a port that this ABI does not have. */
 bool event_port_pending(struct domain *d, unsigned port);
 bool event_port_masked(struct domain *d, unsigned port);
-bool event_port_valid(struct domain *d, unsigned port);       /* is a channel open there */
+bool event_port_valid(struct domain *d, unsigned port); /* is a channel open there */
 /* Sets the vcpu's upcall-pending flag and wakes or interrupts it. For event.c and time code. */
 void vcpu_mark_events_pending(struct vcpu *v);
 /* True if v has an upcall pending that is not masked. */

@@ -38,7 +38,7 @@ struct fifo_vcpu {
 };
 
 struct event_fifo {
-    spinlock_t lock;                      /* irq-safe; tails, and the LINKED bits that Croft sets */
+    spinlock_t lock; /* irq-safe; tails, and the LINKED bits that Croft sets */
     uint32_t pages;
     volatile event_word_t *array[MAX_PAGES];
     mfn_t array_mfn[MAX_PAGES];

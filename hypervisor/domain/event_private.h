@@ -8,7 +8,7 @@
 
 enum channel_state {
     CHANNEL_FREE,
-    CHANNEL_RESERVED,    /* being bound or unbound by somebody who let go of the lock; nobody else touches it */
+    CHANNEL_RESERVED, /* being bound or unbound by somebody who let go of the lock; nobody else touches it */
     CHANNEL_UNBOUND,
     CHANNEL_INTERDOMAIN,
     CHANNEL_PIRQ,
@@ -23,9 +23,9 @@ struct event_channel {
     bool pending_later;     /* FIFO: became pending before the guest gave the page of its event word */
     uint16_t notify_vcpu;
     uint16_t queue_vcpu;
-    uint32_t port;          /* its own number */
-    uint32_t source;        /* UNBOUND: domid that may bind; PIRQ: pirq; VIRQ: virq */
-    struct domain *remote;  /* INTERDOMAIN: */
+    uint32_t port;         /* its own number */
+    uint32_t source;       /* UNBOUND: domid that may bind; PIRQ: pirq; VIRQ: virq */
+    struct domain *remote; /* INTERDOMAIN: */
     struct event_channel *peer;
 };
 

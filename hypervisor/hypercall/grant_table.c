@@ -159,7 +159,10 @@ long hypercall_grant_table_op(uint64_t cmd, uint64_t ops, uint64_t count, uint64
     cmd = (uint32_t)cmd;
     count = (uint32_t)count;
     switch (cmd) {
-    case GNTTABOP_setup_table: case GNTTABOP_query_size: case GNTTABOP_set_version: case GNTTABOP_get_status_frames:
+    case GNTTABOP_setup_table:
+    case GNTTABOP_query_size:
+    case GNTTABOP_set_version:
+    case GNTTABOP_get_status_frames:
     case GNTTABOP_get_version:
         if (count != 1)
             return refuse(-EINVAL, "grant_table_op %lu: %lu elements, not 1\n", cmd, count);

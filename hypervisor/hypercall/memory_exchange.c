@@ -41,8 +41,9 @@ static long read_chunk(const struct xen_memory_exchange *x, struct domain *d, un
 
         if (!frame_claim(m, d)) {
             unclaim_input(x, c, i);
-            return refuse(-EINVAL, "exchange: frame 0x%lx does not belong to d%u, or is mapped or in use: unmap it before\n", m.n,
-                          d->id);
+            return refuse(-EINVAL,
+                          "exchange: frame 0x%lx does not belong to d%u, or is mapped or in use: unmap it before\n",
+                          m.n, d->id);
         }
     }
     return 0;

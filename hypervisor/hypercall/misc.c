@@ -48,7 +48,7 @@ static long mca_physcpuinfo(struct xen_mc *op)
         op->u.mc_physcpuinfo.ncpus = cpu_count();
         return 0;
     }
-    for_each_cpu(cpu, &cpu_online) {
+    for_each_cpu (cpu, &cpu_online) {
         if (n == wanted)
             break;
         fill_cpu(cpu, &info);

@@ -14,20 +14,17 @@
 
 #define IOPL_MAX 3
 #define PORT_COUNT 65536
-#define RTE_LEVEL (1U << 15)      /* of an I/O APIC's redirection entry */
+#define RTE_LEVEL (1U << 15) /* of an I/O APIC's redirection entry */
 #define RTE_ACTIVE_LOW (1U << 13)
 
 /* Copies the caller's argument into 'x'; ends the function with -EFAULT where it cannot be read. */
-#define COPY_IN(x, arg)                                                                            \
-    do {                                                                                           \
-        if (copy_from_guest(&(x), (const void *)(arg), sizeof(x)))                                 \
-            return -EFAULT;                                                                        \
+#define COPY_IN(x, arg)                                                                                                \
+    do {                                                                                                               \
+        if (copy_from_guest(&(x), (const void *)(arg), sizeof(x)))                                                     \
+            return -EFAULT;                                                                                            \
     } while (0)
 
-static long copy_out(uint64_t arg, const void *x, size_t n)
-{
-    return copy_to_guest((void *)arg, x, n) ? -EFAULT : 0;
-}
+static long copy_out(uint64_t arg, const void *x, size_t n) { return copy_to_guest((void *)arg, x, n) ? -EFAULT : 0; }
 
 static struct pci_address address_of(uint16_t segment, uint8_t bus, uint8_t devfn)
 {
@@ -72,7 +69,8 @@ static long op_pirq_eoi_gmfn(uint64_t arg)
     err = pirq_set_eoi_page(current->domain, MFN(page.gmfn));
     if (err == -EBUSY)
         return refuse(err, "physdev pirq_eoi_gmfn: a page is registered already\n");
-    return err ? refuse(err, "physdev pirq_eoi_gmfn: frame 0x%lx is not a writable one of the domain's\n", page.gmfn) : 0;
+    return err ? refuse(err, "physdev pirq_eoi_gmfn: frame 0x%lx is not a writable one of the domain's\n", page.gmfn)
+               : 0;
 }
 
 static long op_set_iopl(uint64_t arg)
@@ -128,7 +126,8 @@ static long op_apic_read(uint64_t arg)
     COPY_IN(apic, arg);
     err = ioapic_read_register(MADDR(apic.apic_physbase), apic.reg, &apic.value);
     if (err)
-        return refuse(err, "physdev apic_read: no register 0x%x in an I/O APIC at 0x%lx\n", apic.reg, apic.apic_physbase);
+        return refuse(err, "physdev apic_read: no register 0x%x in an I/O APIC at 0x%lx\n", apic.reg,
+                      apic.apic_physbase);
     return copy_out(arg, &apic, sizeof(apic));
 }
 
@@ -142,7 +141,8 @@ static long op_apic_write(uint64_t arg)
     COPY_IN(apic, arg);
     err = ioapic_read_register(MADDR(apic.apic_physbase), apic.reg, &old);
     if (err)
-        return refuse(err, "physdev apic_write: no register 0x%x in an I/O APIC at 0x%lx\n", apic.reg, apic.apic_physbase);
+        return refuse(err, "physdev apic_write: no register 0x%x in an I/O APIC at 0x%lx\n", apic.reg,
+                      apic.apic_physbase);
     gsi = ioapic_gsi_of_register(MADDR(apic.apic_physbase), apic.reg);
     if (gsi >= 0) {
         err = irq_setup_gsi((unsigned)gsi, apic.value & RTE_LEVEL, apic.value & RTE_ACTIVE_LOW);
@@ -184,8 +184,8 @@ static long op_setup_gsi(uint64_t arg)
 static int map_msi(struct domain *d, const struct physdev_map_pirq *map, int *pirq)
 {
     bool msix = map->table_base != 0, with_segment = map->type == MAP_PIRQ_TYPE_MSI_SEG;
-    struct pci_address a = address_of(with_segment ? (uint16_t)(map->bus >> 16) : 0, (uint8_t)map->bus,
-                                      (uint8_t)map->devfn);
+    struct pci_address a =
+        address_of(with_segment ? (uint16_t)(map->bus >> 16) : 0, (uint8_t)map->bus, (uint8_t)map->devfn);
     int err;
 
     if (map->devfn & ~0xff || (!with_segment && map->bus & ~0xff) || (with_segment && map->bus & 0xff00) ||
@@ -197,11 +197,13 @@ static int map_msi(struct domain *d, const struct physdev_map_pirq *map, int *pi
         return refuse(err, "physdev map_pirq: " PCI_FORMAT " is not there or has no %s\n", PCI_VALUES(a),
                       msix ? "MSI-X" : "MSI");
     if (err == -ENXIO)
-        return refuse(err, "physdev map_pirq: " PCI_FORMAT " does not decode memory, so its MSI-X table is out of reach\n",
+        return refuse(err,
+                      "physdev map_pirq: " PCI_FORMAT " does not decode memory, so its MSI-X table is out of reach\n",
                       PCI_VALUES(a));
     if (err)
-        return refuse(err, "physdev map_pirq: " PCI_FORMAT " entry %d: error %d (in use, no such entry, or no vector free)\n",
-                      PCI_VALUES(a), map->entry_nr, -err);
+        return refuse(
+            err, "physdev map_pirq: " PCI_FORMAT " entry %d: error %d (in use, no such entry, or no vector free)\n",
+            PCI_VALUES(a), map->entry_nr, -err);
     return 0;
 }
 
@@ -296,7 +298,9 @@ static long op_pci_device_add(uint64_t arg)
     virtual = add.flags & XEN_PCI_DEV_VIRTFN;
     return device_added(virtual ? address_of(add.seg, add.physfn.bus, add.physfn.devfn)
                                 : address_of(add.seg, add.bus, add.devfn),
-                        virtual ? "has a virtual function" : add.flags & XEN_PCI_DEV_EXTFN ? "extended function" : "function");
+                        virtual                         ? "has a virtual function"
+                        : add.flags & XEN_PCI_DEV_EXTFN ? "extended function"
+                                                        : "function");
 }
 
 static long op_manage_pci(uint64_t arg, bool add)
@@ -360,8 +364,8 @@ static long op_pci_mmcfg_reserved(uint64_t arg)
     for (unsigned i = 0; i < acpi_info.mcfg_count; i++)
         if (acpi_info.mcfg[i].base.n == r.address && acpi_info.mcfg[i].segment == r.segment)
             return 0;
-    return refuse(-ENODEV, "physdev pci_mmcfg_reserved: no window at 0x%lx for segment %u in the MCFG table\n", r.address,
-                  r.segment);
+    return refuse(-ENODEV, "physdev pci_mmcfg_reserved: no window at 0x%lx for segment %u in the MCFG table\n",
+                  r.address, r.segment);
 }
 
 /* --- The calls --- */

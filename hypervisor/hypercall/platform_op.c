@@ -81,7 +81,8 @@ static long efi_info(uint32_t index, union xenpf_efi_info *info)
     if (!t)
         return -ENOSYS; /* not started by UEFI: kernels ask to find out */
     switch (index) {
-    case XEN_FW_EFI_VERSION: case XEN_FW_EFI_RT_VERSION:
+    case XEN_FW_EFI_VERSION:
+    case XEN_FW_EFI_RT_VERSION:
         info->version = t->revision;
         return 0;
     case XEN_FW_EFI_CONFIG_TABLE:
@@ -97,7 +98,9 @@ static long efi_info(uint32_t index, union xenpf_efi_info *info)
 static long firmware_info(struct xenpf_firmware_info *info)
 {
     switch (info->type) {
-    case XEN_FW_DISK_INFO: case XEN_FW_DISK_MBR_SIGNATURE: case XEN_FW_VBEDDC_INFO:
+    case XEN_FW_DISK_INFO:
+    case XEN_FW_DISK_MBR_SIGNATURE:
+    case XEN_FW_VBEDDC_INFO:
         return -ESRCH; /* Croft does not call the BIOS: the list ends before its first entry */
     case XEN_FW_EFI_INFO:
         return efi_info(info->index, &info->u.efi_info);
@@ -116,7 +119,7 @@ static unsigned last_cpu(void)
 {
     unsigned cpu, last = 0;
 
-    for_each_cpu(cpu, &cpu_online)
+    for_each_cpu (cpu, &cpu_online)
         last = cpu;
     return last;
 }

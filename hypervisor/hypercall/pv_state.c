@@ -83,7 +83,10 @@ static long register_callback(const struct callback_register *r)
 static long unregister_callback(unsigned type)
 {
     switch (type) {
-    case CALLBACKTYPE_event: case CALLBACKTYPE_failsafe: case CALLBACKTYPE_syscall: case CALLBACKTYPE_syscall32:
+    case CALLBACKTYPE_event:
+    case CALLBACKTYPE_failsafe:
+    case CALLBACKTYPE_syscall:
+    case CALLBACKTYPE_syscall32:
     case CALLBACKTYPE_sysenter:
         return refuse(-EINVAL, "callback_op: type %u cannot be unregistered\n", type);
     case CALLBACKTYPE_nmi:
@@ -196,12 +199,12 @@ long hypercall_set_segment_base(uint64_t which, uint64_t base, uint64_t a3, uint
 
 /* ----- debug registers ----- */
 
-#define DR6_ONES 0xffff0ff0UL     /* reserved bits that read as one */
-#define DR6_CLEAR 0x1000UL        /* reserved, zero */
+#define DR6_ONES 0xffff0ff0UL /* reserved bits that read as one */
+#define DR6_CLEAR 0x1000UL    /* reserved, zero */
 #define DR7_ONE 0x400UL
-#define DR7_CLEAR 0xd800UL        /* reserved, zero */
+#define DR7_CLEAR 0xd800UL /* reserved, zero */
 #define DR7_GD (1UL << 13)
-#define DR7_IO 2                  /* R/W field: break on I/O; needs CR4.DE */
+#define DR7_IO 2 /* R/W field: break on I/O; needs CR4.DE */
 
 static void write_breakpoint(unsigned n, uint64_t value)
 {
@@ -257,7 +260,10 @@ static int set_control(struct vcpu *v, uint64_t value)
 int pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value)
 {
     switch (reg) {
-    case 0: case 1: case 2: case 3:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
         if (!address_canonical(value))
             return refuse(-EINVAL, "DR%u: %#lx is no address\n", reg, value);
         if (!guest_range_ok((void *)value, 8))
@@ -266,12 +272,14 @@ int pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value)
         if (v == current && pv_debugregs_active(v))
             write_breakpoint(reg, value);
         return 0;
-    case 4: case 6:
+    case 4:
+    case 6:
         if (value >> 32)
             return refuse(-EINVAL, "DR6: %#lx has reserved bits\n", value);
         v->pv.dr[6] = (value & ~DR6_CLEAR) | DR6_ONES;
         return 0;
-    case 5: case 7:
+    case 5:
+    case 7:
         return set_control(v, value);
     }
     return refuse(-EINVAL, "debug register %u\n", reg);
@@ -307,9 +315,10 @@ long hypercall_get_debugreg(uint64_t reg, uint64_t a2, uint64_t a3, uint64_t a4,
 
 /* ----- assists ----- */
 
-#define ASSISTS (1U << VMASST_TYPE_4gb_segments | 1U << VMASST_TYPE_4gb_segments_notify | \
-                 1U << VMASST_TYPE_writable_pagetables | 1U << VMASST_TYPE_pae_extended_cr3 | \
-                 1U << VMASST_TYPE_architectural_iopl | 1U << VMASST_TYPE_runstate_update_flag)
+#define ASSISTS                                                                                                        \
+    (1U << VMASST_TYPE_4gb_segments | 1U << VMASST_TYPE_4gb_segments_notify | 1U << VMASST_TYPE_writable_pagetables |  \
+     1U << VMASST_TYPE_pae_extended_cr3 | 1U << VMASST_TYPE_architectural_iopl |                                       \
+     1U << VMASST_TYPE_runstate_update_flag)
 
 long hypercall_vm_assist(uint64_t cmd, uint64_t type, uint64_t a3, uint64_t a4, uint64_t a5)
 {

@@ -61,7 +61,7 @@ static long op_down(struct vcpu *v)
     bool last = true;
 
     spin_lock(&d->lock);
-    for_each_vcpu(d, other)
+    for_each_vcpu (d, other)
         if (other != v && !other->down)
             last = false;
     if (!last)

@@ -26,7 +26,9 @@ static long put_text(void *guest, const char *text, size_t size)
 
 static long put_compile_info(void *guest)
 {
-    struct xen_compile_info info = {.compiler = "gcc " __VERSION__, .compile_by = "croft", .compile_domain = "croft",
+    struct xen_compile_info info = {.compiler = "gcc " __VERSION__,
+                                    .compile_by = "croft",
+                                    .compile_domain = "croft",
                                     .compile_date = "reproducible build"};
 
     return copy_to_guest(guest, &info, sizeof(info)) ? -EFAULT : 0;

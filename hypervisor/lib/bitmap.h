@@ -8,10 +8,7 @@
 #define BITMAP_LONGS(n) DIV_ROUND_UP(n, BITS_PER_LONG)
 #define BITMAP(name, n) unsigned long name[BITMAP_LONGS(n)]
 
-static inline bool test_bit(unsigned long i, const volatile unsigned long *b)
-{
-    return b[i / 64] >> (i % 64) & 1;
-}
+static inline bool test_bit(unsigned long i, const volatile unsigned long *b) { return b[i / 64] >> (i % 64) & 1; }
 static inline void set_bit(unsigned long i, volatile unsigned long *b)
 {
     __atomic_fetch_or(&b[i / 64], 1UL << (i % 64), __ATOMIC_SEQ_CST);
@@ -58,7 +55,6 @@ static inline unsigned long find_next_zero_bit(const unsigned long *b, unsigned 
     }
     return n;
 }
-#define for_each_set_bit(i, b, n) \
-    for (i = find_next_bit(b, n, 0); i < (n); i = find_next_bit(b, n, i + 1))
+#define for_each_set_bit(i, b, n) for (i = find_next_bit(b, n, 0); i < (n); i = find_next_bit(b, n, i + 1))
 
 #endif

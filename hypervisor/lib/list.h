@@ -4,7 +4,9 @@
 
 #include "lib/util.h"
 
-struct list { struct list *next, *prev; };
+struct list {
+    struct list *next, *prev;
+};
 
 static inline void list_init(struct list *l) { l->next = l->prev = l; }
 static inline bool list_empty(const struct list *l) { return l->next == l; }
@@ -27,12 +29,11 @@ static inline void list_remove(struct list *n)
 
 #define list_entry(p, type, member) container_of(p, type, member)
 #define list_first(l, type, member) list_entry((l)->next, type, member)
-#define list_for_each(pos, l, member)                                                              \
-    for (pos = list_entry((l)->next, typeof(*pos), member); &pos->member != (l);                   \
+#define list_for_each(pos, l, member)                                                                                  \
+    for (pos = list_entry((l)->next, typeof(*pos), member); &pos->member != (l);                                       \
          pos = list_entry(pos->member.next, typeof(*pos), member))
-#define list_for_each_safe(pos, tmp, l, member)                                                    \
-    for (pos = list_entry((l)->next, typeof(*pos), member),                                        \
-        tmp = list_entry(pos->member.next, typeof(*pos), member);                                  \
+#define list_for_each_safe(pos, tmp, l, member)                                                                        \
+    for (pos = list_entry((l)->next, typeof(*pos), member), tmp = list_entry(pos->member.next, typeof(*pos), member);  \
          &pos->member != (l); pos = tmp, tmp = list_entry(tmp->member.next, typeof(*pos), member))
 
 #endif

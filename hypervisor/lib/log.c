@@ -18,22 +18,19 @@
 #define RING_SIZE (64U << 10) /* power of two */
 #define LINE_SIZE 512
 #define PREFIX "(CROFT) "
-#define EARLY_LINES 256       /* lines whose level is remembered until the console is up; later ones count as shown */
-#define GUEST_BURST 20        /* lines a domain may write at once */
+#define EARLY_LINES 256 /* lines whose level is remembered until the console is up; later ones count as shown */
+#define GUEST_BURST 20  /* lines a domain may write at once */
 #define GUEST_REFILL MILLISECS(200) /* and then one in this time */
 
 static char ring[RING_SIZE];
-static uint64_t written; /* bytes ever; the ring holds the last RING_SIZE */
-static uint64_t cleared; /* readers that start at 0 start here */
+static uint64_t written;                /* bytes ever; the ring holds the last RING_SIZE */
+static uint64_t cleared;                /* readers that start at 0 start here */
 static spinlock_t lock = SPINLOCK_INIT; /* irq-safe */
 static bool console_ready;
 static uint8_t early_levels[EARLY_LINES];
 static unsigned early_count;
 
-static unsigned long log_lock(void)
-{
-    return console_in_panic() ? 0 : spin_lock_irqsave(&lock);
-}
+static unsigned long log_lock(void) { return console_in_panic() ? 0 : spin_lock_irqsave(&lock); }
 
 static void log_unlock(unsigned long flags)
 {

@@ -20,7 +20,7 @@ void log_print(enum log_level level, const char *fmt, ...) __printf(2, 3);
  * (the current vcpu). Level: a refusal is LOG_WARNING, chatter LOG_DEBUG. */
 void guest_log(enum log_level level, const char *fmt, ...) __printf(2, 3);
 /* A refusal: logs "d1v0: <text>" at LOG_WARNING and gives back err, so: return refuse(-EINVAL, "..."). */
-#define refuse(err, ...) ({ guest_log(LOG_WARNING, __VA_ARGS__); (err); })
+#define refuse(err, ...) (guest_log(LOG_WARNING, __VA_ARGS__), (err))
 
 /* The end: report with registers, trace and last log lines; the machine stops or reboots. */
 void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
@@ -28,7 +28,11 @@ void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 void boot_fail(const char *fmt, ...) __printf(1, 2) __noreturn;
 
 #define BUG() panic("BUG at %s:%d\n", __FILE__, __LINE__)
-#define BUG_ON(c) do { if (unlikely(c)) panic("BUG at %s:%d: %s\n", __FILE__, __LINE__, #c); } while (0)
+#define BUG_ON(c)                                                                                                      \
+    do {                                                                                                               \
+        if (unlikely(c))                                                                                               \
+            panic("BUG at %s:%d: %s\n", __FILE__, __LINE__, #c);                                                       \
+    } while (0)
 #define ASSERT(c) BUG_ON(!(c))
 
 #endif

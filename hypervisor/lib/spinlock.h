@@ -13,7 +13,9 @@
 typedef struct {
     uint32_t locked;
 } spinlock_t;
+/* clang-format off */
 #define SPINLOCK_INIT {0}
+/* clang-format on */
 
 static inline void spin_lock_init(spinlock_t *l) { l->locked = 0; }
 static inline bool spin_is_locked(spinlock_t *l) { return READ_ONCE(l->locked); }
@@ -41,10 +43,7 @@ static inline unsigned long irq_save(void)
     __asm__ volatile("pushf; pop %0; cli" : "=r"(flags)::"memory");
     return flags;
 }
-static inline void irq_restore(unsigned long flags)
-{
-    __asm__ volatile("push %0; popf" ::"r"(flags) : "memory", "cc");
-}
+static inline void irq_restore(unsigned long flags) { __asm__ volatile("push %0; popf" ::"r"(flags) : "memory", "cc"); }
 #endif
 
 static inline unsigned long spin_lock_irqsave(spinlock_t *l)

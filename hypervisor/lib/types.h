@@ -10,11 +10,13 @@
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 
+/* clang-format off */
 typedef struct { uint64_t n; } mfn_t;   /* machine frame number */
 typedef struct { uint64_t n; } gfn_t;   /* guest frame number, as a hypercall names it */
 typedef struct { uint64_t n; } pfn_t;   /* guest pseudo-physical frame number */
 typedef struct { uint64_t n; } maddr_t; /* machine address, bytes */
 typedef struct { uint64_t n; } vaddr_t; /* virtual address, bytes */
+/* clang-format on */
 
 #define MFN(x) ((mfn_t){(x)})
 #define PFN(x) ((pfn_t){(x)})

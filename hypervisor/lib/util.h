@@ -5,12 +5,14 @@
 #include "lib/types.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+/* clang-format off */
 #define min(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a < _b ? _a : _b; })
 #define max(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a > _b ? _a : _b; })
 #define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
-#define ROUND_UP(n, a) (((n) + (a) - 1) & ~((typeof(n))(a) - 1))   /* a: power of two */
+#define ROUND_UP(n, a) (((n) + (a) - 1) & ~((typeof(n))(a) - 1)) /* a: power of two */
 #define ROUND_DOWN(n, a) ((n) & ~((typeof(n))(a) - 1))
 #define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
+/* clang-format on */
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))

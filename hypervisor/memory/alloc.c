@@ -25,7 +25,7 @@
 #define FREE_HEAD (1UL << 63) /* the first frame of a free block */
 #define FREE_USED (1UL << 62) /* was in use since Croft started: may hold a domain's data */
 #define FREE_TAG(zone, order) (FREE_HEAD | (uint64_t)(zone) << 8 | (order))
-#define FREE_ORDER(type) ((unsigned)(type) & 0xff)
+#define FREE_ORDER(type) (0xffU & (unsigned)(type))
 
 #define LOW_FRAMES (1UL << (32 - PAGE_SHIFT))
 #define ZONES (MAX_NODES * 2)
@@ -34,7 +34,7 @@
 
 struct zone {
     spinlock_t lock;
-    uint32_t orders;                /* bit set: that list is not empty */
+    uint32_t orders; /* bit set: that list is not empty */
     uint32_t head[MAX_ORDER + 1];
     uint32_t blocks[MAX_ORDER + 1]; /* how many in each list */
     uint64_t free;                  /* frames */

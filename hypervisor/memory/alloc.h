@@ -41,6 +41,6 @@ void *heap_alloc(size_t size); /* zeroed, 16-byte aligned, 64 from 64 bytes on; 
 void heap_free(void *p);       /* null is fine */
 #define new_object(type) ((type *)heap_alloc(sizeof(type)))
 
-void alloc_key_report(void);   /* debug key: free memory by node and order */
+void alloc_key_report(void); /* debug key: free memory by node and order */
 
 #endif

@@ -30,8 +30,13 @@
 /* ----- sets of addresses ----- */
 
 #define SET_MAX (BOOT_MAX_RANGES + 2 * BOOT_MAX_MODULES + 32)
-struct range { uint64_t start, end; };
-struct range_set { unsigned count; struct range r[SET_MAX]; }; /* sorted, apart from each other */
+struct range {
+    uint64_t start, end;
+};
+struct range_set {
+    unsigned count;
+    struct range r[SET_MAX];
+}; /* sorted, apart from each other */
 
 static struct range_set ram, direct, unused;
 
@@ -159,10 +164,7 @@ static struct range pages_around(uint64_t start, uint64_t size)
 {
     return (struct range){ROUND_DOWN(start, PAGE_SIZE), ROUND_UP(start + size, PAGE_SIZE)};
 }
-static struct range image_range(void)
-{
-    return (struct range){IMAGE_PHYS, image_to_maddr(__image_end).n};
-}
+static struct range image_range(void) { return (struct range){IMAGE_PHYS, image_to_maddr(__image_end).n}; }
 
 static void __init find_memory(void)
 {
@@ -233,8 +235,8 @@ static void __init map_direct(void)
     if (!map_make_l3_tables())
         panic("no memory for page tables\n");
     for (unsigned i = 0; i < direct.count; i++)
-        map_or_fail(DIRECT_MAP_START + direct.r[i].start, MADDR(direct.r[i].start),
-                    direct.r[i].end - direct.r[i].start, RAM_FLAGS);
+        map_or_fail(DIRECT_MAP_START + direct.r[i].start, MADDR(direct.r[i].start), direct.r[i].end - direct.r[i].start,
+                    RAM_FLAGS);
     map_direct_ready();
     early_limit = ~0UL;
 }

@@ -13,8 +13,8 @@ void memory_init_early(void);
 /* After acpi_init (NUMA nodes): all RAM that is not in use goes to the page allocator. */
 void memory_init_late(void);
 /* After the last CPU has started, with interrupts enabled: */
-void memory_drop_identity(void);  /* the boot mapping of the low 4 GiB goes */
-void memory_protect_image(void);  /* text R-X, constants R, data RW; W^X from here on */
+void memory_drop_identity(void); /* the boot mapping of the low 4 GiB goes */
+void memory_protect_image(void); /* text R-X, constants R, data RW; W^X from here on */
 
 /* One zeroed page for a page table, from wherever it comes at this time. Address 0: no memory. */
 maddr_t memory_table_page(void);

@@ -18,12 +18,12 @@
 #define HEAP_SMALL (1UL << 60)
 #define HEAP_LARGE (1UL << 61)
 #define HEAP_KIND (HEAP_SMALL | HEAP_LARGE)
-#define LARGE_PAGES(type) ((type) & 0xffffffffUL)
+#define LARGE_PAGES(type) (0xffffffffUL & (type))
 
-#define SMALLEST_SHIFT 5  /* 32 bytes */
-#define LARGEST_SHIFT 11  /* 2 KiB */
+#define SMALLEST_SHIFT 5 /* 32 bytes */
+#define LARGEST_SHIFT 11 /* 2 KiB */
 #define CLASSES (LARGEST_SHIFT - SMALLEST_SHIFT + 1)
-#define NO_OBJECT 0xffU   /* ends a chain: a page has at most 128 objects */
+#define NO_OBJECT 0xffU /* ends a chain: a page has at most 128 objects */
 
 struct class {
     spinlock_t lock;
@@ -32,7 +32,9 @@ struct class {
 static struct class classes[CLASSES];
 
 /* The type word of a page of small objects */
-struct small { unsigned class, used, first; };
+struct small {
+    unsigned class, used, first;
+};
 
 static struct small small_unpack(uint64_t type)
 {

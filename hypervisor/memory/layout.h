@@ -16,10 +16,10 @@
 #define FRAME_TABLE_START 0xffff810000000000UL /* slot 258 */
 #define IOREMAP_START 0xffff818000000000UL     /* slot 259: devices' registers, and CPU stacks with guard pages */
 #define IOREMAP_END 0xffff820000000000UL
-#define DESCRIPTOR_START 0xffff820000000000UL  /* slot 260: each vcpu's GDT and LDT windows, 2 x 64 KiB */
-#define IMAGE_START 0xffff828000000000UL       /* slot 261 */
-#define IMAGE_PHYS 0x200000UL                  /* where the image is loaded */
-#define DIRECT_MAP_START 0xffff830000000000UL  /* slots 262-271: all RAM, writable, not executable */
+#define DESCRIPTOR_START 0xffff820000000000UL /* slot 260: each vcpu's GDT and LDT windows, 2 x 64 KiB */
+#define IMAGE_START 0xffff828000000000UL      /* slot 261 */
+#define IMAGE_PHYS 0x200000UL                 /* where the image is loaded */
+#define DIRECT_MAP_START 0xffff830000000000UL /* slots 262-271: all RAM, writable, not executable */
 #define DIRECT_MAP_SIZE (10UL << 39)
 
 #endif

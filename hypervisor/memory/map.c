@@ -65,10 +65,7 @@ static unsigned leaf_level(unsigned long va, maddr_t to, size_t left)
 }
 
 /* What stands there differs at most in what the processor sets. */
-static bool same_mapping(uint64_t a, uint64_t b)
-{
-    return !((a ^ b) & ~(PTE_ACCESSED | PTE_DIRTY));
-}
+static bool same_mapping(uint64_t a, uint64_t b) { return !((a ^ b) & ~(PTE_ACCESSED | PTE_DIRTY)); }
 
 static int map_in(uint64_t *root, unsigned long va, maddr_t to, size_t size, uint64_t flags)
 {
@@ -140,7 +137,10 @@ bool map_make_l3_tables(void)
 /* Maps the image anew under a root of its own; *l3_entry gets the entry that leads to the result. */
 static bool build_image_map(uint64_t *l3_entry)
 {
-    const struct { char *start, *end; uint64_t flags; } part[] = {
+    const struct {
+        char *start, *end;
+        uint64_t flags;
+    } part[] = {
         {__text_start, __text_end, 0},
         {__rodata_start, __rodata_end, PTE_NX},
         {__data_start, __image_end, PTE_NX | PTE_WRITE},

@@ -13,8 +13,8 @@
 #define PTE_PCD (1UL << 4)
 #define PTE_ACCESSED (1UL << 5)
 #define PTE_DIRTY (1UL << 6)
-#define PTE_PSE (1UL << 7)   /* in L2 and L3 */
-#define PTE_PAT (1UL << 7)   /* in L1 */
+#define PTE_PSE (1UL << 7) /* in L2 and L3 */
+#define PTE_PAT (1UL << 7) /* in L1 */
 #define PTE_GLOBAL (1UL << 8)
 #define PTE_NX (1UL << 63)
 #define PTE_ADDR 0x000ffffffffff000UL
@@ -38,10 +38,7 @@ static inline mfn_t virt_to_mfn(const void *p) { return maddr_to_mfn(virt_to_mad
 #endif
 
 /* Of an address in the image (code, data, bss) */
-static inline maddr_t image_to_maddr(const void *p)
-{
-    return MADDR((unsigned long)p - IMAGE_START + IMAGE_PHYS);
-}
+static inline maddr_t image_to_maddr(const void *p) { return MADDR((unsigned long)p - IMAGE_START + IMAGE_PHYS); }
 
 /* Maps 'size' bytes of device registers, uncached. Null when the window or memory is used up. Never unmapped. */
 void *ioremap(maddr_t start, size_t size);
@@ -65,10 +62,10 @@ void *descriptor_window_alloc(void);
 void descriptor_window_free(void *window);
 
 /* For memory/boot_memory.c */
-bool map_make_l3_tables(void); /* of all slots of the hole; false: no memory */
-void map_direct_ready(void);   /* the direct map can be used from now on */
+bool map_make_l3_tables(void);      /* of all slots of the hole; false: no memory */
+void map_direct_ready(void);        /* the direct map can be used from now on */
 void *map_table_pointer(maddr_t a); /* a page table, before and after that */
-int map_protect_image(void);   /* changes the tables; the caller flushes. -ENOMEM */
+int map_protect_image(void);        /* changes the tables; the caller flushes. -ENOMEM */
 
 extern uint64_t host_l4[512]; /* Croft's own root; slots 256-271 are copied into each guest's L4 */
 

@@ -11,7 +11,7 @@
 #include "lib/string.h"
 #include "memory/map.h"
 
-#define HEADER_SIZE 36          /* every table but the RSDP starts with it */
+#define HEADER_SIZE 36            /* every table but the RSDP starts with it */
 #define TABLE_SIZE_MAX (4U << 20) /* no static table that Croft reads comes near; DSDTs are not read */
 #define TABLE_COUNT_MAX 256
 #define MAX_APIC_NODES 256
@@ -19,7 +19,10 @@
 struct acpi_info acpi_info;
 
 /* What SRAT tells of processors, and which proximity domain became which node. */
-static struct { uint32_t apic_id; uint8_t node; } apic_nodes[MAX_APIC_NODES];
+static struct {
+    uint32_t apic_id;
+    uint8_t node;
+} apic_nodes[MAX_APIC_NODES];
 static unsigned apic_node_count;
 static uint32_t proximity_of_node[ARRAY_SIZE(acpi_info.distance)];
 static uint16_t plain_overrides; /* ISA interrupts whose override leaves trigger and polarity to the bus */
@@ -30,7 +33,10 @@ static uint32_t get32(const uint8_t *p, size_t offset)
 {
     return get16(p, offset) | (uint32_t)get16(p, offset + 2) << 16;
 }
-static uint64_t get64(const uint8_t *p, size_t offset) { return get32(p, offset) | (uint64_t)get32(p, offset + 4) << 32; }
+static uint64_t get64(const uint8_t *p, size_t offset)
+{
+    return get32(p, offset) | (uint64_t)get32(p, offset + 4) << 32;
+}
 
 static bool sums_to_zero(const uint8_t *p, size_t n)
 {
@@ -42,7 +48,10 @@ static bool sums_to_zero(const uint8_t *p, size_t n)
 }
 
 /* Walks the sub-structures of MADT and SRAT: type, length, body. Stops with a warning at one that cannot be. */
-struct subtable { const uint8_t *p; unsigned type, length; };
+struct subtable {
+    const uint8_t *p;
+    unsigned type, length;
+};
 
 static bool next_subtable(const char *table, const uint8_t *t, size_t size, size_t *offset, struct subtable *out)
 {
@@ -219,7 +228,8 @@ static bool parse_mcfg(const uint8_t *t, size_t size)
     if (size < 44)
         return false;
     for (size_t offset = 44; size - offset >= 16; offset += 16) {
-        struct acpi_mcfg m = {MADDR(get64(t, offset)), get16(t, offset + 8), get8(t, offset + 10), get8(t, offset + 11)};
+        struct acpi_mcfg m = {MADDR(get64(t, offset)), get16(t, offset + 8), get8(t, offset + 10),
+                              get8(t, offset + 11)};
 
         if (!m.base.n || m.base.n & ((1UL << 20) - 1) || m.bus_end < m.bus_start) {
             log_warning("ACPI: MCFG: window at 0x%lx for buses %u-%u cannot be; ignored\n", m.base.n, m.bus_start,
@@ -271,8 +281,8 @@ static void add_memory_node(uint64_t start, uint64_t size, uint32_t proximity)
         return;
     }
     if (acpi_info.memory_node_count == ARRAY_SIZE(acpi_info.memory_nodes)) {
-        log_warning("ACPI: SRAT: more than %zu memory ranges; 0x%lx is ignored\n",
-                    ARRAY_SIZE(acpi_info.memory_nodes), start);
+        log_warning("ACPI: SRAT: more than %zu memory ranges; 0x%lx is ignored\n", ARRAY_SIZE(acpi_info.memory_nodes),
+                    start);
         return;
     }
     acpi_info.memory_nodes[acpi_info.memory_node_count++] =
@@ -334,7 +344,7 @@ static const struct {
     bool needed; /* worth a warning if it is not there */
     bool (*parse)(const uint8_t *table, size_t size);
 } parsers[] = {
-    {"APIC", true, parse_madt}, {"FACP", true, parse_fadt}, {"HPET", false, parse_hpet},
+    {"APIC", true, parse_madt},  {"FACP", true, parse_fadt},  {"HPET", false, parse_hpet},
     {"MCFG", false, parse_mcfg}, {"SRAT", false, parse_srat}, {"SLIT", false, parse_slit}, /* SLIT after SRAT */
 };
 
@@ -360,7 +370,8 @@ bool acpi_parse_table(const void *table, size_t size)
             return false;
         }
         if (!parsers[i].parse(t, length)) {
-            log_warning("ACPI: %s: %zu bytes are too few or do not fit together; ignored\n", parsers[i].signature, length);
+            log_warning("ACPI: %s: %zu bytes are too few or do not fit together; ignored\n", parsers[i].signature,
+                        length);
             return false;
         }
         return true;
@@ -370,10 +381,7 @@ bool acpi_parse_table(const void *table, size_t size)
 
 /* --- Finding them --- */
 
-static bool rsdp_valid(const uint8_t *p)
-{
-    return memcmp(p, "RSD PTR ", 8) == 0 && sums_to_zero(p, 20);
-}
+static bool rsdp_valid(const uint8_t *p) { return memcmp(p, "RSD PTR ", 8) == 0 && sums_to_zero(p, 20); }
 
 static const uint8_t *search_rsdp(uint64_t start, size_t size)
 {

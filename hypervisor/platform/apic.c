@@ -81,12 +81,16 @@ void apic_eoi(void) { apic_write(APIC_EOI, 0); }
  * exceptions, then everything masked. */
 static void mask_8259(void)
 {
-    static const struct { uint8_t port, value; } sequence[] = {
+    static const struct {
+        uint8_t port, value;
+    } sequence[] = {
+        /* clang-format off */
         {0x20, 0x11}, {0xa0, 0x11},                           /* ICW1: edge, cascade, ICW4 follows */
         {0x21, VECTOR_DEVICE_FIRST}, {0xa1, VECTOR_DEVICE_FIRST + 8}, /* ICW2: vectors */
         {0x21, 0x04}, {0xa1, 0x02},                           /* ICW3: the second one is on input 2 */
         {0x21, 0x01}, {0xa1, 0x01},                           /* ICW4: 8086 mode */
         {0x21, 0xff}, {0xa1, 0xff},                           /* OCW1: all masked */
+        /* clang-format on */
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(sequence); i++)

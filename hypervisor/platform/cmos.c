@@ -94,6 +94,7 @@ uint64_t cmos_read_seconds(void)
     }
     seconds = cmos_decode(&b);
     if (!seconds)
-        log_warning("the CMOS clock shows no valid time (status B 0x%02x); the wall clock starts at 1970\n", b.status_b);
+        log_warning("the CMOS clock shows no valid time (status B 0x%02x); the wall clock starts at 1970\n",
+                    b.status_b);
     return seconds;
 }

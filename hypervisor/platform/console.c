@@ -21,18 +21,21 @@
 #define SWITCH_COUNT 3
 #define POLL_PERIOD MILLISECS(20)
 
-static const struct { uint16_t port; uint8_t irq; } legacy_com[2] = {{0x3f8, 4}, {0x2f8, 3}};
+static const struct {
+    uint16_t port;
+    uint8_t irq;
+} legacy_com[2] = {{0x3f8, 4}, {0x2f8, 3}};
 
-static bool active;               /* there is a port to write to */
+static bool active; /* there is a port to write to */
 static volatile bool panicking;
-static unsigned com;              /* which of options.com */
+static unsigned com;                           /* which of options.com */
 static spinlock_t output_lock = SPINLOCK_INIT; /* irq-safe, innermost */
 static spinlock_t input_lock = SPINLOCK_INIT;  /* irq-safe: all below */
 static char input[INPUT_SIZE];
-static unsigned input_head, input_tail;        /* count of characters in and out */
+static unsigned input_head, input_tail; /* count of characters in and out */
 static char pressed[KEYS_SIZE];
 static unsigned pressed_head, pressed_tail;
-static unsigned switch_seen;      /* Ctrl-As in a row, kept back until it is clear what they are */
+static unsigned switch_seen; /* Ctrl-As in a row, kept back until it is clear what they are */
 static bool to_croft;
 static struct timer poll_timer;
 
@@ -83,7 +86,8 @@ void console_init_early(void)
         port = options.com[com].port ? options.com[com].port : legacy_com[com].port;
         active = serial_init(port, options.com[com].baud);
         if (!active)
-            log_warning("console: no serial port answers at 0x%x (com%u); output is kept in the log only\n", port, com + 1);
+            log_warning("console: no serial port answers at 0x%x (com%u); output is kept in the log only\n", port,
+                        com + 1);
     }
     log_console_ready();
 }
@@ -132,8 +136,8 @@ void console_input(const char *text, size_t n)
     now_to_croft = to_croft;
     spin_unlock_irqrestore(&input_lock, flags);
     if (switched)
-        log_error("console: the keyboard is %s now (Ctrl-A three times switches)%s\n", now_to_croft ? "Croft's" : "domain 0's",
-                  now_to_croft ? "; 'h' lists the keys" : "");
+        log_error("console: the keyboard is %s now (Ctrl-A three times switches)%s\n",
+                  now_to_croft ? "Croft's" : "domain 0's", now_to_croft ? "; 'h' lists the keys" : "");
     if (keys)
         softirq_raise(SOFTIRQ_CONSOLE);
     if (news && domain0)

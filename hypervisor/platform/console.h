@@ -6,24 +6,25 @@
 #include "sched/timer.h"
 
 void console_init_early(void); /* after options_parse: polled output works from here on */
-void console_init_irq(void);   /* receive interrupt (polled by a timer if there is none), keys; after irq_init and timers */
-void console_write(const char *text, size_t n);  /* "\n" becomes "\r\n"; takes the console lock; any context */
-size_t console_read(char *to, size_t n);         /* input meant for domain 0; any context */
-void console_input(const char *text, size_t n);  /* what was typed; any context */
-void console_panic_mode(void);                   /* from now on no locks */
+/* Receive interrupt (polled by a timer if there is none), keys; after irq_init and timers. */
+void console_init_irq(void);
+void console_write(const char *text, size_t n); /* "\n" becomes "\r\n"; takes the console lock; any context */
+size_t console_read(char *to, size_t n);        /* input meant for domain 0; any context */
+void console_input(const char *text, size_t n); /* what was typed; any context */
+void console_panic_mode(void);                  /* from now on no locks */
 bool console_in_panic(void);
 
 /* Log ring (lib/log.c writes it) */
 /* Copies what was logged from *position on (a count of bytes ever logged; 0 is the oldest kept and not cleared) and
  * moves *position behind it. 'clear': readers that start at 0 do not see what is there now. Any context. */
 size_t log_ring_read(uint64_t *position, char *to, size_t n, bool clear);
-void log_console_ready(void);  /* console_init_early says so: prints what the ring holds, from now on all goes out */
+void log_console_ready(void); /* console_init_early says so: prints what the ring holds, from now on all goes out */
 /* The rate limit of guest_log, one line: false if it is to be dropped; *dropped: how many were since the last. */
 bool log_bucket_take(uint64_t *state, ns_t *refill, ns_t t, uint32_t *dropped);
 
 /* Debug keys: 'h' lists them. */
 void key_register(char key, const char *what, void (*handler)(void)); /* while booting */
-void key_press(char key);      /* runs the handler: not in an interrupt handler */
-void keys_init(void);          /* Croft's general ones: help, interrupts, reboot */
+void key_press(char key); /* runs the handler: not in an interrupt handler */
+void keys_init(void);     /* Croft's general ones: help, interrupts, reboot */
 
 #endif

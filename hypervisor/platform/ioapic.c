@@ -17,7 +17,11 @@
 #define ENTRY_LEVEL (1U << 15)
 #define ENTRY_MASKED (1U << 16)
 
-struct ioapic { volatile uint8_t *window; maddr_t address; unsigned gsi_base, pins; };
+struct ioapic {
+    volatile uint8_t *window;
+    maddr_t address;
+    unsigned gsi_base, pins;
+};
 
 static struct ioapic ioapics[ARRAY_SIZE(acpi_info.ioapics)];
 static unsigned ioapic_count, gsi_count;

@@ -5,10 +5,14 @@
 
 #include "lib/types.h"
 
-struct ioapic_pin { uint8_t vector; bool level, active_low, masked; uint32_t apic_id; };
+struct ioapic_pin {
+    uint8_t vector;
+    bool level, active_low, masked;
+    uint32_t apic_id;
+};
 
-void ioapic_init(void);           /* maps those of ACPI, masks every pin */
-unsigned ioapic_gsi_count(void);  /* one above the highest GSI */
+void ioapic_init(void);          /* maps those of ACPI, masks every pin */
+unsigned ioapic_gsi_count(void); /* one above the highest GSI */
 bool ioapic_has_gsi(unsigned gsi);
 void ioapic_program(unsigned gsi, const struct ioapic_pin *pin);
 void ioapic_set_masked(unsigned gsi, const struct ioapic_pin *pin); /* writes only the half with the mask */
@@ -16,6 +20,6 @@ void ioapic_set_masked(unsigned gsi, const struct ioapic_pin *pin); /* writes on
 int ioapic_read_register(maddr_t at, unsigned reg, uint32_t *value);
 /* The GSI whose redirection entry 'reg' (low half) is; -1 if it is something else. */
 int ioapic_gsi_of_register(maddr_t at, unsigned reg);
-bool ioapic_owns_frame(mfn_t m);  /* is an I/O APIC in this page? */
+bool ioapic_owns_frame(mfn_t m); /* is an I/O APIC in this page? */
 
 #endif

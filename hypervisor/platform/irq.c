@@ -22,7 +22,10 @@
 #define VECTOR_SYSCALL 0x80 /* guests' "int $0x80" */
 #define VECTOR_XEN_COMPAT 0x82
 
-struct gsi { struct irq *irq; bool level, active_low; };
+struct gsi {
+    struct irq *irq;
+    bool level, active_low;
+};
 
 static struct irq irqs[VECTOR_COUNT];
 static BITMAP(vectors_used, VECTOR_COUNT);
@@ -304,8 +307,9 @@ void irq_key_report(void)
                           irq->actions[a].in_flight ? "*" : "");
         spin_unlock_irqrestore(&irq->lock, flags);
         if (irq->source != IRQ_SOURCE_NONE || irq->count)
-            log_info("vector 0x%02x: %s, CPU %u%s, %lu interrupts (%lu stray):%s\n", irq->vector, what[0] ? what : "free",
-                     irq->cpu, irq->masked ? ", masked" : "", irq->count, irq->stray, owner[0] ? owner : " nobody");
+            log_info("vector 0x%02x: %s, CPU %u%s, %lu interrupts (%lu stray):%s\n", irq->vector,
+                     what[0] ? what : "free", irq->cpu, irq->masked ? ", masked" : "", irq->count, irq->stray,
+                     owner[0] ? owner : " nobody");
     }
     log_info("(* after a pirq: its end-of-interrupt is due)\n");
 }

@@ -10,12 +10,12 @@
 
 struct domain;
 
-void irq_init(void);                        /* I/O APICs found and masked, vectors free */
-void irq_dispatch(unsigned vector);         /* from the interrupt entry: vectors 0x20-0xdf, interrupts off; does the EOI */
+void irq_init(void);                /* I/O APICs found and masked, vectors free */
+void irq_dispatch(unsigned vector); /* from the interrupt entry: vectors 0x20-0xdf, interrupts off; does the EOI */
 /* Croft's own use of a GSI (serial console): handler runs in interrupt context. -EBUSY, -ENODEV. */
 int irq_request_gsi(unsigned gsi, void (*handler)(void *), void *arg);
-unsigned irq_gsi_of_isa(unsigned isa_irq);  /* by ACPI's overrides */
-unsigned irq_gsi_count(void);               /* PIRQs below are the GSI of that number; at least 16 */
+unsigned irq_gsi_of_isa(unsigned isa_irq); /* by ACPI's overrides */
+unsigned irq_gsi_count(void);              /* PIRQs below are the GSI of that number; at least 16 */
 
 /* PIRQs of a domain */
 int irq_init_domain(struct domain *d);
@@ -33,13 +33,13 @@ void irq_key_report(void);
 struct pci_address;
 int pirq_map_gsi(struct domain *d, unsigned gsi, int *pirq);
 int pirq_map_msi(struct domain *d, struct pci_address a, bool msix, unsigned entry, uint64_t table_base, int *pirq);
-int pirq_unmap(struct domain *d, int pirq);             /* unbinds it if need be. -EINVAL: it is not mapped */
-int pirq_get_free(struct domain *d, uint32_t *pirq);    /* reserves a number for pirq_map_msi. -ENOSPC, -ENOMEM */
+int pirq_unmap(struct domain *d, int pirq);          /* unbinds it if need be. -EINVAL: it is not mapped */
+int pirq_get_free(struct domain *d, uint32_t *pirq); /* reserves a number for pirq_map_msi. -ENOSPC, -ENOMEM */
 int pirq_status(struct domain *d, unsigned pirq, uint32_t *flags); /* XENIRQSTAT_*. -EINVAL */
 /* The guest's page in which a set bit says that the pirq needs PHYSDEVOP_eoi. -EBUSY there is one, -EINVAL bad frame. */
 int pirq_set_eoi_page(struct domain *d, mfn_t page);
 /* Trigger and polarity of a pin. -EINVAL no such GSI, -EEXIST it has them already or is in use with others. */
 int irq_setup_gsi(unsigned gsi, bool level, bool active_low);
-int irq_vector_of_gsi(unsigned gsi);                    /* gives it one if it has none. -EINVAL, -ENOSPC */
+int irq_vector_of_gsi(unsigned gsi); /* gives it one if it has none. -EINVAL, -ENOSPC */
 
 #endif

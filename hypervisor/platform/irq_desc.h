@@ -11,19 +11,23 @@
 struct msi;
 enum irq_source { IRQ_SOURCE_NONE, IRQ_SOURCE_GSI, IRQ_SOURCE_MSI };
 
-struct irq_action { struct domain *d; unsigned pirq; bool in_flight; /* delivered, its EOI is due */ };
+struct irq_action {
+    struct domain *d;
+    unsigned pirq;
+    bool in_flight; /* delivered, its EOI is due */
+};
 
 struct irq {
-    spinlock_t lock;             /* everything below but 'vector' */
+    spinlock_t lock; /* everything below but 'vector' */
     uint8_t vector;
     enum irq_source source;
-    bool level, active_low;      /* GSI; an MSI is edge-triggered */
-    bool set_up;                 /* level and active_low come from domain 0 */
+    bool level, active_low; /* GSI; an MSI is edge-triggered */
+    bool set_up;            /* level and active_low come from domain 0 */
     bool masked;
     uint32_t gsi;
     struct msi *msi;
-    uint32_t cpu;                /* where it is sent */
-    void (*handler)(void *arg);  /* Croft's own use */
+    uint32_t cpu;               /* where it is sent */
+    void (*handler)(void *arg); /* Croft's own use */
     void *arg;
     bool share;
     unsigned action_count, in_flight; /* in_flight: actions with that flag; the pin is masked meanwhile */
@@ -38,6 +42,6 @@ void irq_destroy_msi(struct irq *irq); /* no action left; destroys the struct ms
 /* With irq->lock held: */
 void irq_set_masked(struct irq *irq, bool masked);
 void irq_send_to(struct irq *irq, unsigned cpu);
-void irq_enable(struct irq *irq);      /* first binding: programs the hardware, unmasked */
+void irq_enable(struct irq *irq); /* first binding: programs the hardware, unmasked */
 
 #endif

@@ -4,7 +4,10 @@
 #include "platform/irq.h"
 #include "platform/power.h"
 
-static struct { const char *what; void (*handler)(void); } keys[128]; /* filled while booting, then constant */
+static struct {
+    const char *what;
+    void (*handler)(void);
+} keys[128]; /* filled while booting, then constant */
 
 void key_register(char key, const char *what, void (*handler)(void))
 {

@@ -42,7 +42,10 @@ static spinlock_t lock = SPINLOCK_INIT;        /* messages[].used, address, capa
 static spinlock_t create_lock = SPINLOCK_INIT; /* msi_create as a whole: it maps memory, so interrupts stay on */
 
 /* ioremap is for ever: a device that is set up again gets the mapping it had. */
-static struct { uint64_t page; volatile uint8_t *at; } mapped[2 * MSI_MAX];
+static struct {
+    uint64_t page;
+    volatile uint8_t *at;
+} mapped[2 * MSI_MAX];
 static unsigned mapped_count;
 
 static bool same_device(struct pci_address a, struct pci_address b)
@@ -196,10 +199,7 @@ void msi_destroy(struct msi *m)
 
 /* --- Registers --- */
 
-static bool table_reachable(const struct msi *m)
-{
-    return pci_read(m->address, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
-}
+static bool table_reachable(const struct msi *m) { return pci_read(m->address, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY; }
 
 void msi_set_masked(struct msi *m, bool masked)
 {

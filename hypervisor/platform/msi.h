@@ -15,10 +15,10 @@ struct msi;
  * -ENODEV no device or capability, -EINVAL entry or table cannot be, -EEXIST in use already, -ENOSPC, -ENXIO memory
  * decoding is off, -ENOMEM. May map memory: interrupts on. */
 int msi_create(struct pci_address a, bool msix, unsigned entry, uint64_t table_base, struct msi **out);
-void msi_destroy(struct msi *m);                                     /* masks it first */
+void msi_destroy(struct msi *m); /* masks it first */
 void msi_set_message(struct msi *m, uint8_t vector, uint32_t apic_id);
 void msi_set_masked(struct msi *m, bool masked);
-void msi_enable(struct msi *m);                                      /* sets the function's enable bit */
+void msi_enable(struct msi *m); /* sets the function's enable bit */
 /* Writes everything again after the device lost its state. -ESRCH: no message of this device is in use. */
 int msi_restore(struct pci_address a);
 bool msi_in_use(struct pci_address a);

@@ -16,7 +16,7 @@
 #define BUS_WINDOW (1UL << 20)
 #define CAPABILITIES_MAX 48 /* as many as fit: a list that is longer runs in a circle */
 
-static spinlock_t lock = SPINLOCK_INIT; /* address and data port belong together; irq-safe */
+static spinlock_t lock = SPINLOCK_INIT;                            /* address and data port belong together; irq-safe */
 static volatile uint8_t *windows[ARRAY_SIZE(acpi_info.mcfg)][256]; /* mapped when first used */
 
 void pci_init(void)
@@ -137,7 +137,10 @@ unsigned pci_find_capability(struct pci_address a, unsigned id)
 /* --- Domain 0's ports --- */
 
 /* AMD's northbridges take bits 11-8 of the register number in bits 27-24 of the address. */
-static unsigned guest_offset(uint32_t cf8, unsigned offset) { return (cf8 >> 16 & 0xf00) | (cf8 & 0xfc) | (offset & 3); }
+static unsigned guest_offset(uint32_t cf8, unsigned offset)
+{
+    return (cf8 >> 16 & 0xf00) | (cf8 & 0xfc) | (offset & 3);
+}
 
 static struct pci_address guest_address(uint32_t cf8)
 {

@@ -4,7 +4,10 @@
 
 #include "lib/types.h"
 
-struct pci_address { uint16_t segment; uint8_t bus, devfn; };
+struct pci_address {
+    uint16_t segment;
+    uint8_t bus, devfn;
+};
 
 #define PCI_VENDOR 0x00
 #define PCI_COMMAND 0x04

@@ -14,7 +14,10 @@
 
 #define PIRQ_FREE_NUMBERS (VECTOR_DEVICE_LAST - VECTOR_DEVICE_FIRST + 1) /* above the GSIs: as many as vectors */
 
-struct pirq { struct irq *irq; bool reserved, bound; };
+struct pirq {
+    struct irq *irq;
+    bool reserved, bound;
+};
 
 struct irq_domain {
     spinlock_t lock; /* pirqs[], eoi_map; irq-safe; taken before a descriptor's */

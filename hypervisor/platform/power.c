@@ -89,7 +89,10 @@ static void reset_by_keyboard(void)
 
 static void __noreturn reset_by_triple_fault(void)
 {
-    static const struct { uint16_t limit; uint64_t base; } __packed empty = {0, 0};
+    static const struct {
+        uint16_t limit;
+        uint64_t base;
+    } __packed empty = {0, 0};
 
     __asm__ volatile("lidt %0; int3" ::"m"(empty));
     stop_here();

@@ -4,8 +4,8 @@
 #include "cpu/instr.h"
 
 /* Registers: offset from the port */
-#define DATA 0        /* divisor latch low with LCR_DLAB */
-#define INTERRUPTS 1  /* divisor latch high with LCR_DLAB */
+#define DATA 0         /* divisor latch low with LCR_DLAB */
+#define INTERRUPTS 1   /* divisor latch high with LCR_DLAB */
 #define FIFO_CONTROL 2 /* write; read: interrupt identification */
 #define LINE_CONTROL 3
 #define MODEM_CONTROL 4
@@ -17,12 +17,12 @@
 #define IIR_FIFO 0xc0             /* both bits: a working FIFO */
 #define LCR_8N1 0x03
 #define LCR_DLAB 0x80
-#define MCR_DTR_RTS_OUT2 0x0b     /* OUT2 connects the interrupt line */
+#define MCR_DTR_RTS_OUT2 0x0b /* OUT2 connects the interrupt line */
 #define LSR_DATA 0x01
-#define LSR_EMPTY 0x20            /* transmitter holding register (or FIFO) */
+#define LSR_EMPTY 0x20 /* transmitter holding register (or FIFO) */
 #define BASE_RATE 115200
 #define FIFO_SIZE 16
-#define WAIT_TRIES 200000         /* 0.2 s and more: longer than 16 characters at 1200 baud take */
+#define WAIT_TRIES 200000 /* 0.2 s and more: longer than 16 characters at 1200 baud take */
 
 static uint16_t base;
 static bool present, stuck;

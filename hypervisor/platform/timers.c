@@ -37,7 +37,7 @@
 #define PORT_61 0x61
 #define PORT_61_GATE 0x01
 #define PORT_61_SPEAKER 0x02
-#define PORT_DELAY 0x80         /* an access takes about a microsecond */
+#define PORT_DELAY 0x80 /* an access takes about a microsecond */
 
 static volatile uint8_t *hpet;
 static uint32_t hpet_period;
@@ -46,7 +46,11 @@ static const char *platform_name = "none";
 const char *timers_platform_name(void) { return platform_name; }
 
 /* A counter to measure against: 'read' counts up and wraps at 'mask'; 'ticks_per_ms' is scaled by 2^RATE_SHIFT. */
-struct reference { const char *name; uint64_t (*read)(void); uint64_t mask, ticks_per_ms; };
+struct reference {
+    const char *name;
+    uint64_t (*read)(void);
+    uint64_t mask, ticks_per_ms;
+};
 
 static uint64_t hpet_read(void) { return *(volatile uint32_t *)(hpet + HPET_COUNTER); }
 static uint64_t pm_timer_read(void) { return inl(acpi_info.pm_timer_port) & 0xffffff; }
@@ -98,7 +102,9 @@ static bool pit_open(struct reference *r)
     return true;
 }
 
-struct sample { uint64_t tsc, count; };
+struct sample {
+    uint64_t tsc, count;
+};
 
 static struct sample take_sample(const struct reference *r)
 {

@@ -15,15 +15,18 @@
 #define F(name) (1U << (XEN_X86_FEATURE_##name % 32))
 
 /* Leaf 1 */
-#define SHOW_1C (F(SSE3) | F(PCLMULQDQ) | F(SSSE3) | F(FMA) | F(CX16) | F(SSE4_1) | F(SSE4_2) | F(MOVBE) | F(POPCNT) | \
-                 F(AESNI) | F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND))
-#define SHOW_1D (F(FPU) | F(DE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) | F(SEP) | F(MCA) | F(CMOV) | \
-                 F(PAT) | F(CLFLUSH) | F(ACPI) | F(MMX) | F(FXSR) | F(SSE) | F(SSE2) | F(SS))
+#define SHOW_1C                                                                                                        \
+    (F(SSE3) | F(PCLMULQDQ) | F(SSSE3) | F(FMA) | F(CX16) | F(SSE4_1) | F(SSE4_2) | F(MOVBE) | F(POPCNT) | F(AESNI) |  \
+     F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND))
+#define SHOW_1D                                                                                                        \
+    (F(FPU) | F(DE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) | F(SEP) | F(MCA) | F(CMOV) | F(PAT) |      \
+     F(CLFLUSH) | F(ACPI) | F(MMX) | F(FXSR) | F(SSE) | F(SSE2) | F(SS))
 /* Leaf 7 */
-#define AVX512_7B (F(AVX512F) | F(AVX512DQ) | F(AVX512_IFMA) | F(AVX512PF) | F(AVX512ER) | F(AVX512CD) | F(AVX512BW) | \
-                   F(AVX512VL))
-#define SHOW_7B (F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCP_ONLY) | F(BMI2) | F(ERMS) | F(NO_FPU_SEL) | F(RDSEED) | \
-                 F(ADX) | F(CLFLUSHOPT) | F(CLWB) | F(SHA) | AVX512_7B)
+#define AVX512_7B                                                                                                      \
+    (F(AVX512F) | F(AVX512DQ) | F(AVX512_IFMA) | F(AVX512PF) | F(AVX512ER) | F(AVX512CD) | F(AVX512BW) | F(AVX512VL))
+#define SHOW_7B                                                                                                        \
+    (F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCP_ONLY) | F(BMI2) | F(ERMS) | F(NO_FPU_SEL) | F(RDSEED) | F(ADX) |     \
+     F(CLFLUSHOPT) | F(CLWB) | F(SHA) | AVX512_7B)
 #define AVX512_7C (F(AVX512_VBMI) | F(AVX512_VBMI2) | F(AVX512_VNNI) | F(AVX512_BITALG) | F(AVX512_VPOPCNTDQ))
 #define SHOW_7C (F(PREFETCHWT1) | F(GFNI) | F(VAES) | F(VPCLMULQDQ) | F(RDPID) | F(CLDEMOTE) | AVX512_7C)
 #define AVX512_7D (F(AVX512_4VNNIW) | F(AVX512_4FMAPS) | F(AVX512_VP2INTERSECT) | F(AVX512_FP16))
@@ -255,7 +258,8 @@ static struct cpuid_regs leaf_extended(const struct cpuid_view *w, uint32_t leaf
             r.d = 0;
         break;
     case 0x80000008:
-        r.a = (r.a & 0xff) | min(r.a >> 8 & 0xff, (uint32_t)LINEAR_BITS) << 8; /* four-level paging's, on any processor */
+        /* Linear bits are four-level paging's, on any processor. */
+        r.a = (r.a & 0xff) | min(r.a >> 8 & 0xff, (uint32_t)LINEAR_BITS) << 8;
         if (!w->amd)
             r.b &= ~F(IBPB);
         else if (w->vcpu_count > 1)

@@ -11,7 +11,7 @@ struct cpuid_view {
     bool amd;
     bool hardware_domain;
     uint32_t vcpu_id, vcpu_count;
-    uint64_t xcr0_max;        /* state components that a guest may enable; 0: no XSAVE */
+    uint64_t xcr0_max; /* state components that a guest may enable; 0: no XSAVE */
     uint8_t machine_address_bits;
     bool tsc_reliable;
     uint32_t tsc_khz, tsc_mul;

@@ -124,27 +124,33 @@ static bool decode_one_byte(struct cursor *c, uint8_t op, struct insn *i, const 
         return true;
     }
     switch (op) {
-    case 0x88: case 0x89:
+    case 0x88:
+    case 0x89:
         i->op = OP_MOV;
         return decode_modrm(c, i, pre, long_mode) && i->memory;
-    case 0xc6: case 0xc7:
+    case 0xc6:
+    case 0xc7:
         i->op = OP_MOV;
         if (!decode_modrm(c, i, pre, long_mode) || !i->memory || (i->reg & 7))
             return false;
         i->immediate = true;
         i->imm = next_signed(c, immediate_bytes(i->size));
         return true;
-    case 0x86: case 0x87:
+    case 0x86:
+    case 0x87:
         i->op = OP_XCHG;
         return decode_modrm(c, i, pre, long_mode) && i->memory;
-    case 0x80: case 0x81: case 0x83:
+    case 0x80:
+    case 0x81:
+    case 0x83:
         if (!decode_modrm(c, i, pre, long_mode) || !i->memory || (i->reg & 7) == 7)
             return false;
         i->op = group1[i->reg & 7];
         i->immediate = true;
         i->imm = next_signed(c, op == 0x83 ? 1 : immediate_bytes(i->size));
         return true;
-    case 0xa2: case 0xa3: /* MOV moffs, accumulator */
+    case 0xa2:
+    case 0xa3: /* MOV moffs, accumulator */
         i->op = OP_MOV;
         i->memory = true;
         i->reg = 0;
@@ -155,16 +161,21 @@ static bool decode_one_byte(struct cursor *c, uint8_t op, struct insn *i, const 
         if (i->address_size == 4)
             i->displacement = (uint32_t)i->displacement;
         return true;
-    case 0xa4: case 0xa5: case 0xaa: case 0xab:
+    case 0xa4:
+    case 0xa5:
+    case 0xaa:
+    case 0xab:
         i->op = op < 0xa8 ? OP_MOVS : OP_STOS;
         i->repeat = pre->f3 || pre->f2;
         return true;
-    case 0xf6: case 0xf7:
+    case 0xf6:
+    case 0xf7:
         if (!decode_modrm(c, i, pre, long_mode) || !i->memory || ((i->reg & 7) != 2 && (i->reg & 7) != 3))
             return false;
         i->op = (i->reg & 7) == 2 ? OP_NOT : OP_NEG;
         return true;
-    case 0xfe: case 0xff:
+    case 0xfe:
+    case 0xff:
         if (!decode_modrm(c, i, pre, long_mode) || !i->memory || (i->reg & 7) > 1)
             return false;
         i->op = (i->reg & 7) ? OP_DEC : OP_INC;
@@ -240,7 +251,10 @@ static bool decode_two_byte(struct cursor *c, struct insn *i, const struct prefi
     case 0x09:
         i->op = OP_WBINVD;
         return true;
-    case 0x20: case 0x21: case 0x22: case 0x23: {
+    case 0x20:
+    case 0x21:
+    case 0x22:
+    case 0x23: {
         uint8_t modrm = next8(c); /* the mod field is ignored here: the operand is always a register */
 
         i->op = op == 0x20 ? OP_READ_CR : op == 0x21 ? OP_READ_DR : op == 0x22 ? OP_WRITE_CR : OP_WRITE_DR;
@@ -264,7 +278,9 @@ static bool decode_two_byte(struct cursor *c, struct insn *i, const struct prefi
     case 0xa2:
         i->op = OP_CPUID;
         return true;
-    case 0xab: case 0xb3: case 0xbb:
+    case 0xab:
+    case 0xb3:
+    case 0xbb:
         i->op = op == 0xab ? OP_BTS : op == 0xb3 ? OP_BTR : OP_BTC;
         return decode_modrm(c, i, pre, long_mode) && i->memory;
     case 0xba:
@@ -275,10 +291,12 @@ static bool decode_two_byte(struct cursor *c, struct insn *i, const struct prefi
         i->immediate = true;
         i->imm = next8(c);
         return true;
-    case 0xb0: case 0xb1:
+    case 0xb0:
+    case 0xb1:
         i->op = OP_CMPXCHG;
         return decode_modrm(c, i, pre, long_mode) && i->memory;
-    case 0xc0: case 0xc1:
+    case 0xc0:
+    case 0xc1:
         i->op = OP_XADD;
         return decode_modrm(c, i, pre, long_mode) && i->memory;
     case 0xc3: /* MOVNTI */
@@ -345,7 +363,7 @@ static const uint8_t reg_offsets[16] = {
     offsetof(struct cpu_user_regs, rax), offsetof(struct cpu_user_regs, rcx), offsetof(struct cpu_user_regs, rdx),
     offsetof(struct cpu_user_regs, rbx), offsetof(struct cpu_user_regs, rsp), offsetof(struct cpu_user_regs, rbp),
     offsetof(struct cpu_user_regs, rsi), offsetof(struct cpu_user_regs, rdi), offsetof(struct cpu_user_regs, r8),
-    offsetof(struct cpu_user_regs, r9), offsetof(struct cpu_user_regs, r10), offsetof(struct cpu_user_regs, r11),
+    offsetof(struct cpu_user_regs, r9),  offsetof(struct cpu_user_regs, r10), offsetof(struct cpu_user_regs, r11),
     offsetof(struct cpu_user_regs, r12), offsetof(struct cpu_user_regs, r13), offsetof(struct cpu_user_regs, r14),
     offsetof(struct cpu_user_regs, r15),
 };
@@ -454,13 +472,17 @@ uint64_t insn_alu(enum insn_op op, unsigned size, uint64_t old, uint64_t source,
     case OP_NEG:
         r = add_sub(size, 0, old, 0, true, &set);
         break;
-    case OP_OR: case OP_AND: case OP_XOR:
+    case OP_OR:
+    case OP_AND:
+    case OP_XOR:
         r = op == OP_OR ? old | source : op == OP_AND ? old & source : old ^ source;
         set = result_flags(r, size);
         break;
     case OP_NOT:
         return ~old & mask;
-    case OP_BTS: case OP_BTR: case OP_BTC: /* the other flags are undefined: left as they are */
+    case OP_BTS:
+    case OP_BTR:
+    case OP_BTC: /* the other flags are undefined: left as they are */
         bit = 1UL << (source & (size * 8 - 1));
         r = op == OP_BTS ? old | bit : op == OP_BTR ? old & ~bit : old ^ bit;
         set = old & bit ? FLAG_CF : 0;

@@ -13,6 +13,7 @@
 #define INSN_NO_REG 0xff
 #define INSN_RIP 16 /* as base: relative to the next instruction */
 
+/* clang-format off */
 enum insn_op {
     /* Privileged instructions and ports */
     OP_CLI, OP_STI, OP_HLT, OP_IN, OP_OUT, OP_INS, OP_OUTS, OP_RDMSR, OP_WRMSR, OP_RDTSC, OP_RDTSCP, OP_RDPMC,
@@ -22,6 +23,7 @@ enum insn_op {
     OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR,
     OP_MOV, OP_XCHG, OP_CMPXCHG, OP_XADD, OP_INC, OP_DEC, OP_NOT, OP_NEG, OP_BTS, OP_BTR, OP_BTC, OP_STOS, OP_MOVS,
 };
+/* clang-format on */
 
 enum insn_segment { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
 
@@ -32,14 +34,14 @@ struct insn {
     uint8_t address_size; /* 2, 4, 8 */
     uint8_t segment;      /* enum insn_segment of the memory operand */
     bool rex, lock, repeat;
-    bool memory;          /* the r/m operand is memory */
-    bool immediate;       /* the source is imm, not reg */
-    bool port_immediate;  /* IN, OUT: the port is imm, not DX */
-    uint8_t reg;          /* ModRM.reg with REX.R; for CR and DR: which */
-    uint8_t rm;           /* ModRM.rm with REX.B, if not memory */
+    bool memory;                /* the r/m operand is memory */
+    bool immediate;             /* the source is imm, not reg */
+    bool port_immediate;        /* IN, OUT: the port is imm, not DX */
+    uint8_t reg;                /* ModRM.reg with REX.R; for CR and DR: which */
+    uint8_t rm;                 /* ModRM.rm with REX.B, if not memory */
     uint8_t base, index, scale; /* registers or INSN_NO_REG, INSN_RIP; scale: shift count */
     int64_t displacement;
-    uint64_t imm;         /* sign-extended to 64 bits */
+    uint64_t imm; /* sign-extended to 64 bits */
 };
 
 enum decode_result { DECODE_OK, DECODE_SHORT /* more bytes are needed */, DECODE_UNKNOWN };

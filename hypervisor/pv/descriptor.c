@@ -95,7 +95,10 @@ void descriptor_window_set(struct vcpu *v, unsigned slot, mfn_t m)
         v->pv.descriptor_cpu = 0; /* by descriptor_load */
 }
 
-struct table_register { uint16_t limit; uint64_t base; } __packed;
+struct table_register {
+    uint16_t limit;
+    uint64_t base;
+} __packed;
 
 #define GDT_LIMIT (LDT_SELECTOR + 16 - 1) /* the last of Croft's descriptors, of two slots */
 

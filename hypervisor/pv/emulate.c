@@ -110,10 +110,7 @@ bool pv_segment_base(struct vcpu *v, enum insn_segment segment, bool long_mode, 
 
 /* ----- control registers ----- */
 
-uint64_t pv_read_cr0(const struct vcpu *v)
-{
-    return (read_cr0() & ~CR0_TS) | (v->pv.cr0_guest & CR0_TS);
-}
+uint64_t pv_read_cr0(const struct vcpu *v) { return (read_cr0() & ~CR0_TS) | (v->pv.cr0_guest & CR0_TS); }
 
 void pv_set_ts(struct vcpu *v, bool set)
 {
@@ -301,7 +298,8 @@ static bool emulate_kernel_insn(struct vcpu *v, struct cpu_user_regs *regs, cons
             return false;
         insn_reg_write(regs, i->rm, i->size, i->rex, pv_read_cr0(v));
         return true;
-    case OP_INVD: case OP_WBINVD:
+    case OP_INVD:
+    case OP_WBINVD:
         flush_caches(v);
         return true;
     case OP_INVLPG: {
@@ -341,12 +339,16 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs)
         return false;
 
     switch (insn.op) {
-    case OP_IN: case OP_OUT: case OP_INS: case OP_OUTS:
+    case OP_IN:
+    case OP_OUT:
+    case OP_INS:
+    case OP_OUTS:
         return pv_emulate_port_insn(v, regs, &insn, long_mode);
     case OP_CPUID:
         emulate_cpuid(v, regs);
         break;
-    case OP_CLI: case OP_STI:
+    case OP_CLI:
+    case OP_STI:
         if (!pv_iopl_allows(v))
             return false;
         /* Accepted, without effect: the POPF that would undo a CLI does not trap, and events would stay masked for ever.

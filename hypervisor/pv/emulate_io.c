@@ -84,7 +84,8 @@ static unsigned special_read(struct domain *d, uint16_t port, unsigned left, uin
         return n;
     }
     switch (port) {
-    case PORT_PIT_CHANNEL2: case PORT_SPEAKER:
+    case PORT_PIT_CHANNEL2:
+    case PORT_SPEAKER:
         *value = inb(port);
         return 1;
     case PORT_CMOS_INDEX:

@@ -52,8 +52,8 @@ enum read_policy {
 };
 enum write_policy {
     WRITE_FAULT,
-    WRITE_IGNORE,  /* no effect; kernels write what they need not */
-    WRITE_SAME,    /* no effect; logged unless it is the value that is there */
+    WRITE_IGNORE, /* no effect; kernels write what they need not */
+    WRITE_SAME,   /* no effect; logged unless it is the value that is there */
     WRITE_SPECIAL,
 };
 enum vendors { ANY, AMD, INTEL };
@@ -173,7 +173,9 @@ static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 static bool write_special(struct vcpu *v, uint32_t msr, uint64_t value)
 {
     switch (msr) {
-    case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE:
+    case MSR_FS_BASE:
+    case MSR_GS_BASE:
+    case MSR_KERNEL_GS_BASE:
         return address_canonical(value) && wrmsr_safe(msr, value); /* not every emulator of a processor checks */
     case MSR_TSC_AUX:
         if (!cpu_features.rdtscp || value >> 32)

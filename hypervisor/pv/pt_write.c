@@ -197,7 +197,8 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va)
     case OP_MOV:
         ok = store(v, &t, source_of(&i, regs));
         break;
-    case OP_STOS: case OP_MOVS:
+    case OP_STOS:
+    case OP_MOVS:
         ok = string_store(v, &t, &i, regs, &again);
         break;
     case OP_CMPXCHG:

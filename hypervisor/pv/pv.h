@@ -14,39 +14,39 @@ struct held_page;
 #define PV_IO_BITMAP_BYTES 8192
 
 struct pv_domain {
-    unsigned long *io_ports;  /* bitmap of 65,536 ports the domain may use; null: none */
-    bool io_memory;           /* may map every frame that is not RAM and not Croft's (domain 0) */
-    uint32_t pci_cf8;         /* what it wrote last to port 0xcf8 */
-    uint8_t cmos_index;       /* ... and to 0x70 */
+    unsigned long *io_ports; /* bitmap of 65,536 ports the domain may use; null: none */
+    bool io_memory;          /* may map every frame that is not RAM and not Croft's (domain 0) */
+    uint32_t pci_cf8;        /* what it wrote last to port 0xcf8 */
+    uint8_t cmos_index;      /* ... and to 0x70 */
 };
 
 struct pv_vcpu {
     struct trap_info traps[256];
     uint64_t event_callback, failsafe_callback, syscall_callback, syscall32_callback, sysenter_callback, nmi_callback;
     bool failsafe_disables_events, syscall_disables_events, syscall32_disables_events, sysenter_disables_events;
-    bool kernel_mode;         /* guest's kernel (as against its user mode) is running */
+    bool kernel_mode; /* guest's kernel (as against its user mode) is running */
     uint64_t kernel_sp, kernel_ss;
-    mfn_t kernel_root, user_root; /* typed L4; user_root 0 if none yet */
+    mfn_t kernel_root, user_root;  /* typed L4; user_root 0 if none yet */
     uint64_t kernel_cr3, user_cr3; /* what the entry code loads in the two modes */
-    uint64_t cr0_guest;       /* CR0 as the guest sees it: TS, MP, EM ... */
+    uint64_t cr0_guest;            /* CR0 as the guest sees it: TS, MP, EM ... */
     uint64_t cr2;
     uint64_t cr4_guest;
-    uint32_t iopl;            /* virtual */
+    uint32_t iopl; /* virtual */
     mfn_t gdt_frames[PV_MAX_GDT_FRAMES];
     uint32_t gdt_entries;
-    uint64_t ldt_base;        /* guest virtual */
+    uint64_t ldt_base; /* guest virtual */
     uint32_t ldt_entries;
-    uint32_t ldt_mapped;      /* pages of it in the window */
-    uint32_t descriptor_cpu;  /* CPU whose page is in the GDT window, plus one; 0: none yet */
+    uint32_t ldt_mapped;                            /* pages of it in the window */
+    uint32_t descriptor_cpu;                        /* CPU whose page is in the GDT window, plus one; 0: none yet */
     uint64_t fs_base, gs_base_kernel, gs_base_user; /* valid while the vcpu does not run */
-    uint64_t dr[8];           /* debug registers: DR0-3, 6, 7 as the guest set them */
+    uint64_t dr[8];                                 /* debug registers: DR0-3, 6, 7 as the guest set them */
     uint8_t *guest_io_bitmap; /* guest virtual address of the user-mode I/O bitmap (physdev set_iobitmap) */
     uint32_t guest_io_bitmap_ports;
     bool nmi_pending;
-    void *descriptor_window;  /* 2 x 64 KiB of virtual addresses: GDT, LDT */
+    void *descriptor_window;         /* 2 x 64 KiB of virtual addresses: GDT, LDT */
     struct held_page *kept, *doomed; /* typed references of unfinished MMU work: pv/mmu_types.c */
-    bool nmi_masked;          /* between an NMI's delivery and the iret hypercall */
-    bool ts_set;              /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
+    bool nmi_masked;                 /* between an NMI's delivery and the iret hypercall */
+    bool ts_set;                     /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
     uint64_t tsc_aux;
 };
 

@@ -18,10 +18,7 @@ void bvt_init(struct sched_vcpu *s)
     list_init(&s->queue);
 }
 
-static void set_evt(struct sched_vcpu *s)
-{
-    s->evt = s->avt - (s->warped ? s->warp : 0);
-}
+static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0); }
 
 static int64_t to_virtual(const struct sched_vcpu *s, ns_t real)
 {
@@ -61,16 +58,13 @@ void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
     set_evt(s);
 }
 
-int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran)
-{
-    return s->evt + to_virtual(s, ran);
-}
+int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran) { return s->evt + to_virtual(s, ran); }
 
 void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running)
 {
     const struct sched_vcpu *s, *least = running;
 
-    list_for_each(s, &q->list, queue)
+    list_for_each (s, &q->list, queue)
         if (!least || s->avt - least->avt < 0)
             least = s;
     if (least && least->avt - q->svt > 0)
@@ -96,7 +90,8 @@ void bvt_migrate(struct sched_vcpu *s, const struct bvt_queue *from, const struc
     set_evt(s);
 }
 
-bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next, ns_t allowance)
+bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next,
+                        ns_t allowance)
 {
     return run_evt - next->evt >= to_virtual(running, allowance);
 }

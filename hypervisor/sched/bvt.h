@@ -38,7 +38,8 @@ void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now);
 /* s goes to another CPU's queue: it is as far ahead or behind there as it was here. s is in no queue. */
 void bvt_migrate(struct sched_vcpu *s, const struct bvt_queue *from, const struct bvt_queue *to);
 /* Has the running one, whose evt is now run_evt, got ahead of 'next' by the allowance (real ns at its weight)? */
-bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next, ns_t allowance);
+bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next,
+                        ns_t allowance);
 /* How long the running one, charged just now, may run until bvt_should_preempt is true or its warp ends. Between
  * BVT_SLICE_MIN and BVT_SLICE_MAX. */
 ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next, ns_t allowance);

@@ -5,10 +5,7 @@
 #include "domain/domain.h"
 #include "sched/time.h"
 
-static void singleshot_fired(void *arg)
-{
-    event_send_virq(arg, VIRQ_TIMER);
-}
+static void singleshot_fired(void *arg) { event_send_virq(arg, VIRQ_TIMER); }
 
 static void periodic_fired(void *arg)
 {
@@ -65,7 +62,4 @@ void guest_timer_switch_in(struct vcpu *v)
     timer_set(&v->periodic, last + period);
 }
 
-void guest_timer_switch_out(struct vcpu *v)
-{
-    timer_stop(&v->periodic);
-}
+void guest_timer_switch_out(struct vcpu *v) { timer_stop(&v->periodic); }

@@ -10,8 +10,8 @@ struct vcpu;
 #define GUEST_TIMER_DEFAULT_PERIOD MILLISECS(10) /* until the guest stops it, as the ABI wants */
 #define GUEST_TIMER_MIN_PERIOD MILLISECS(1)
 
-void guest_timers_init(struct vcpu *v);  /* the periodic one is on from the start */
-void guest_timers_kill(struct vcpu *v);  /* before v's memory goes */
+void guest_timers_init(struct vcpu *v);                    /* the periodic one is on from the start */
+void guest_timers_kill(struct vcpu *v);                    /* before v's memory goes */
 void guest_timer_singleshot(struct vcpu *v, ns_t expires); /* of current; a past time fires at once */
 void guest_timer_periodic(struct vcpu *v, ns_t period);    /* 0: off. Any vcpu. */
 /* By schedule(), interrupts disabled, no lock held; only for vcpus with a period. */

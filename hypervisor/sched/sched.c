@@ -16,10 +16,10 @@
 struct run_queue {
     spinlock_t lock;
     struct bvt_queue bvt;
-    struct vcpu *on_cpu;   /* who runs on the CPU, or is being switched to; never in the queue */
+    struct vcpu *on_cpu; /* who runs on the CPU, or is being switched to; never in the queue */
     struct vcpu *idle;
-    struct timer slice;    /* fires when it is ahead of the first in the queue by the allowance */
-    bool called;           /* while it was idle, to pull something */
+    struct timer slice; /* fires when it is ahead of the first in the queue by the allowance */
+    bool called;        /* while it was idle, to pull something */
     uint64_t switches, pulls, preemptions;
 } __aligned(64);
 
@@ -29,20 +29,11 @@ static struct run_queue run_queues[NR_CPUS];
  * queues for the last time; who puts something into a queue looks at the bits afterwards: one of the two sees the other. */
 static cpumask_t idle_cpus;
 
-static ns_t allowance(void)
-{
-    return MICROSECS(options.sched_allowance_us);
-}
+static ns_t allowance(void) { return MICROSECS(options.sched_allowance_us); }
 
-static struct vcpu *vcpu_of(struct sched_vcpu *s)
-{
-    return container_of(s, struct vcpu, sched);
-}
+static struct vcpu *vcpu_of(struct sched_vcpu *s) { return container_of(s, struct vcpu, sched); }
 
-static bool queued(const struct vcpu *v)
-{
-    return !list_empty(&v->sched.queue);
-}
+static bool queued(const struct vcpu *v) { return !list_empty(&v->sched.queue); }
 
 /* Locks the queue that v belongs to; interrupts are disabled. */
 static struct run_queue *queue_lock(struct vcpu *v)
@@ -80,7 +71,7 @@ static unsigned claim_idle_cpu(const struct vcpu *v)
 {
     unsigned cpu;
 
-    for_each_cpu(cpu, &idle_cpus)
+    for_each_cpu (cpu, &idle_cpus)
         if (cpumask_test(cpu, &v->sched.hard_affinity) && cpumask_test(cpu, &cpu_online) &&
             test_and_clear_bit(cpu, idle_cpus.bits))
             return cpu;
@@ -107,7 +98,7 @@ static void call_idle_cpus(struct run_queue *rq)
 
     if (cpumask_empty(&idle_cpus))
         return;
-    list_for_each(s, &rq->bvt.list, queue)
+    list_for_each (s, &rq->bvt.list, queue)
         if (!s->running) /* else sched_switch_done calls */
             call_idle_cpu(vcpu_of(s));
 }
@@ -123,7 +114,7 @@ static unsigned choose_cpu(const struct vcpu *v)
     cpu = claim_idle_cpu(v);
     if (cpu < NR_CPUS || allowed)
         return cpu < NR_CPUS ? cpu : v->processor;
-    for_each_cpu(cpu, &cpu_online)
+    for_each_cpu (cpu, &cpu_online)
         if (cpumask_test(cpu, &v->sched.hard_affinity))
             return cpu;
     return v->processor; /* vcpu_set_affinity does not let this happen */
@@ -321,7 +312,7 @@ void domain_pause_nosync(struct domain *d)
     struct vcpu *v;
 
     __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
-    for_each_vcpu(d, v)
+    for_each_vcpu (d, v)
         vcpu_sleep(v);
 }
 
@@ -330,7 +321,7 @@ void domain_pause(struct domain *d)
     struct vcpu *v;
 
     domain_pause_nosync(d);
-    for_each_vcpu(d, v)
+    for_each_vcpu (d, v)
         vcpu_sleep_sync(v);
 }
 
@@ -340,7 +331,7 @@ void domain_unpause(struct domain *d)
 
     if (__atomic_fetch_sub(&d->pause_count, 1, __ATOMIC_SEQ_CST) != 1)
         return;
-    for_each_vcpu(d, v)
+    for_each_vcpu (d, v)
         vcpu_wake(v);
 }
 
@@ -358,7 +349,7 @@ static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
         /* Busy: whoever leaves something in that queue calls the idle CPUs afterwards, and this one is marked idle already. */
         if (!spin_trylock(&from->lock))
             continue;
-        list_for_each(s, &from->bvt.list, queue) {
+        list_for_each (s, &from->bvt.list, queue) {
             if (!s->running && cpumask_test(cpu, &s->hard_affinity)) {
                 found = vcpu_of(s);
                 bvt_dequeue(&from->bvt, s);
@@ -379,7 +370,7 @@ static void pass_call_on(void)
 {
     unsigned cpu;
 
-    for_each_cpu(cpu, &idle_cpus)
+    for_each_cpu (cpu, &idle_cpus)
         softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
 }
 
@@ -388,7 +379,7 @@ static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
 {
     struct sched_vcpu *s;
 
-    list_for_each(s, &rq->bvt.list, queue)
+    list_for_each (s, &rq->bvt.list, queue)
         if (cpumask_test(cpu, &s->hard_affinity))
             return vcpu_of(s);
     return NULL;
@@ -515,7 +506,7 @@ int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
     bool any = false, wake = false;
     unsigned cpu;
 
-    for_each_cpu(cpu, mask)
+    for_each_cpu (cpu, mask)
         any |= cpumask_test(cpu, &cpu_online);
     if (!any)
         return -EINVAL;
@@ -561,10 +552,7 @@ static void requeue(struct vcpu *v, void (*change)(struct sched_vcpu *s, void *a
     spin_unlock_irqrestore(&rq->lock, flags);
 }
 
-static void change_weight(struct sched_vcpu *s, void *arg)
-{
-    bvt_set_weight(s, *(uint32_t *)arg);
-}
+static void change_weight(struct sched_vcpu *s, void *arg) { bvt_set_weight(s, *(uint32_t *)arg); }
 
 int vcpu_set_weight(struct vcpu *v, uint32_t weight)
 {
@@ -574,7 +562,10 @@ int vcpu_set_weight(struct vcpu *v, uint32_t weight)
     return 0;
 }
 
-struct warp_parameters { int64_t warp; ns_t limit, unwarp; };
+struct warp_parameters {
+    int64_t warp;
+    ns_t limit, unwarp;
+};
 
 static void change_warp(struct sched_vcpu *s, void *arg)
 {
@@ -604,10 +595,7 @@ void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out)
     spin_unlock_irqrestore(&rq->lock, flags);
 }
 
-static void slice_over(void *arg)
-{
-    softirq_raise(SOFTIRQ_SCHEDULE);
-}
+static void slice_over(void *arg) { softirq_raise(SOFTIRQ_SCHEDULE); }
 
 void sched_init(void)
 {
@@ -676,8 +664,14 @@ static void report_line(struct report_line *l, struct vcpu *v, int64_t svt)
 {
     const struct sched_vcpu *s = &v->sched;
 
-    *l = (struct report_line){v->domain->name, v->id, s->weight, s->avt - svt, s->evt - svt, s->warped,
-                              s->runstate_time[RUNSTATE_running], s->runstate_time[RUNSTATE_runnable]};
+    *l = (struct report_line){v->domain->name,
+                              v->id,
+                              s->weight,
+                              s->avt - svt,
+                              s->evt - svt,
+                              s->warped,
+                              s->runstate_time[RUNSTATE_running],
+                              s->runstate_time[RUNSTATE_runnable]};
 }
 
 /* Copies what is in the queue first: the console is slow. */
@@ -693,7 +687,7 @@ static void report_queue(unsigned cpu)
 
     if (rq->on_cpu)
         report_line(&lines[n++], rq->on_cpu, svt);
-    list_for_each(s, &rq->bvt.list, queue)
+    list_for_each (s, &rq->bvt.list, queue)
         if (n < REPORT_MAX)
             report_line(&lines[n++], vcpu_of(s), svt);
     spin_unlock_irqrestore(&rq->lock, flags);
@@ -701,16 +695,18 @@ static void report_queue(unsigned cpu)
     log_info("  CPU %u: virtual time %ld us, %u waiting, %lu switches, %lu preemptions, %lu pulled\n", cpu,
              (long)svt / 1000, count, switches, preemptions, pulls);
     for (unsigned i = 0; i < n; i++)
-        log_info("    %s %sv%u: A %ld us, E %ld us, weight %u%s, ran %lu ms, waited %lu ms\n", i ? "queued " : "current",
-                 lines[i].domain, lines[i].id, (long)lines[i].avt / 1000, (long)lines[i].evt / 1000, lines[i].weight,
-                 lines[i].warped ? ", warped" : "", lines[i].ran / 1000000, lines[i].waited / 1000000);
+        log_info("    %s %sv%u: A %ld us, E %ld us, weight %u%s, ran %lu ms, waited %lu ms\n",
+                 i ? "queued " : "current", lines[i].domain, lines[i].id, (long)lines[i].avt / 1000,
+                 (long)lines[i].evt / 1000, lines[i].weight, lines[i].warped ? ", warped" : "", lines[i].ran / 1000000,
+                 lines[i].waited / 1000000);
 }
 
 void sched_key_report(void)
 {
     unsigned cpu;
 
-    log_info("Run queues (allowance %u us); A and E are relative to the CPU's virtual time\n", options.sched_allowance_us);
-    for_each_cpu(cpu, &cpu_online)
+    log_info("Run queues (allowance %u us); A and E are relative to the CPU's virtual time\n",
+             options.sched_allowance_us);
+    for_each_cpu (cpu, &cpu_online)
         report_queue(cpu);
 }

@@ -23,7 +23,7 @@ struct vcpu;
 struct domain;
 
 struct sched_vcpu {
-    int64_t avt, evt;       /* actual and effective virtual time, in ns at weight BVT_WEIGHT_DEFAULT */
+    int64_t avt, evt; /* actual and effective virtual time, in ns at weight BVT_WEIGHT_DEFAULT */
     uint32_t weight;
     uint32_t avt_remainder; /* of the last division, below weight */
     bool warped;
@@ -31,10 +31,10 @@ struct sched_vcpu {
     int64_t warp;
     ns_t warp_limit, unwarp_requirement; /* 0: none */
     ns_t warp_used, unwarped_at;
-    struct list queue;      /* in the run queue of v->processor, sorted by evt; empty if not queued */
-    volatile bool running;  /* is, is about to be, or just was current on v->processor: its state is not all in memory */
-    bool yielding;          /* lets another run first, once */
-    ns_t run_start;         /* when it was last switched in or charged */
+    struct list queue;     /* in the run queue of v->processor, sorted by evt; empty if not queued */
+    volatile bool running; /* is, is about to be, or just was current on v->processor: its state is not all in memory */
+    bool yielding;         /* lets another run first, once */
+    ns_t run_start;        /* when it was last switched in or charged */
     cpumask_t hard_affinity;
     struct timer poll_timer; /* SCHEDOP_poll's timeout */
     /* runstate accounting (ABI RUNSTATE_*) */
@@ -43,27 +43,28 @@ struct sched_vcpu {
     uint64_t runstate_time[4];
 };
 
-void sched_init(void);                 /* run queues, the softirq; before the first vcpu */
+void sched_init(void);                              /* run queues, the softirq; before the first vcpu */
 void sched_init_vcpu(struct vcpu *v, unsigned cpu); /* v is zeroed but for id, domain, is_idle, and 'down' if it is */
 /* Leaves the queue for good and stops the vcpu's timers. v runs nowhere (vcpu_sleep_sync) and cannot be woken. */
 void sched_remove_vcpu(struct vcpu *v);
 void sched_remove_domain(struct domain *d); /* stops the watchdogs */
-void sched_add_idle(struct vcpu *v);   /* the idle vcpu of cpu v->processor; it is taken to run there */
+void sched_add_idle(struct vcpu *v);        /* the idle vcpu of cpu v->processor; it is taken to run there */
 
 /* State changes; each looks after its own locking and may be called from interrupt handlers. */
-void vcpu_wake(struct vcpu *v);        /* runnable now: enters the queue; may preempt */
-void vcpu_sleep(struct vcpu *v);       /* no longer runnable (state was changed before): leaves the queue; if running, is asked to stop */
+void vcpu_wake(struct vcpu *v); /* runnable now: enters the queue; may preempt */
+/* No longer runnable (state was changed before): leaves the queue; if running, is asked to stop. */
+void vcpu_sleep(struct vcpu *v);
 /* The same and waits until it runs nowhere. Not for current; interrupts enabled (no interrupt handlers here). */
 void vcpu_sleep_sync(struct vcpu *v);
-void vcpu_unblock(struct vcpu *v);     /* ends SCHEDOP_block and SCHEDOP_poll */
-void vcpu_kick(struct vcpu *v);        /* vcpu_unblock, and makes it look for events if it runs on another CPU */
-void vcpu_block(void);                 /* current sleeps until an event is pending (SCHEDOP_block): enables upcalls first */
+void vcpu_unblock(struct vcpu *v); /* ends SCHEDOP_block and SCHEDOP_poll */
+void vcpu_kick(struct vcpu *v);    /* vcpu_unblock, and makes it look for events if it runs on another CPU */
+void vcpu_block(void);             /* current sleeps until an event is pending (SCHEDOP_block): enables upcalls first */
 /* current sleeps until one of the ports is pending, an event is deliverable, or real time is 'timeout' (0: none). */
 void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout);
 void vcpu_yield(void);
-void vcpu_pause(struct vcpu *v);       /* counted; sync unless v is current */
+void vcpu_pause(struct vcpu *v); /* counted; sync unless v is current */
 void vcpu_unpause(struct vcpu *v);
-void domain_pause(struct domain *d);   /* all its vcpus; not for current's own domain: use domain_pause_nosync */
+void domain_pause(struct domain *d); /* all its vcpus; not for current's own domain: use domain_pause_nosync */
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 
@@ -83,6 +84,6 @@ void context_switch(struct vcpu *prev, struct vcpu *next);
 /* prev's state is in memory: another CPU may run it. Interrupts disabled. */
 void sched_switch_done(struct vcpu *prev);
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
-void sched_key_report(void);           /* debug key: run queues */
+void sched_key_report(void); /* debug key: run queues */
 
 #endif

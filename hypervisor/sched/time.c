@@ -55,10 +55,7 @@ uint64_t time_scale_tsc(const struct time_scale *s, ns_t t)
     return s->tsc_base + (quotient << -s->shift);
 }
 
-uint64_t time_tsc_of(ns_t t)
-{
-    return time_scale_tsc(&time_scale, t);
-}
+uint64_t time_tsc_of(ns_t t) { return time_scale_tsc(&time_scale, t); }
 
 void time_init(void)
 {
@@ -79,7 +76,9 @@ void time_init(void)
  */
 #define STEP_ROUNDS 2000
 
-struct step_check { uint64_t last, worst; };
+struct step_check {
+    uint64_t last, worst;
+};
 
 static void step_check_cpu(void *arg)
 {
@@ -93,8 +92,8 @@ static void step_check_cpu(void *arg)
         if (tsc >= last)
             __atomic_compare_exchange_n(&c->last, &last, tsc, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
         else
-            while (last - tsc > worst &&
-                   !__atomic_compare_exchange_n(&c->worst, &worst, last - tsc, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+            while (last - tsc > worst && !__atomic_compare_exchange_n(&c->worst, &worst, last - tsc, false,
+                                                                      __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
                 ;
     }
 }
@@ -113,10 +112,7 @@ void time_check_cpus(void)
                 time_scale_ns(&time_scale, time_scale.tsc_base + c.worst));
 }
 
-ns_t time_wallclock_ns(void)
-{
-    return READ_ONCE(wallclock_base) + now();
-}
+ns_t time_wallclock_ns(void) { return READ_ONCE(wallclock_base) + now(); }
 
 /* wallclock_lock is held. */
 static void write_wallclock(struct domain *d)
@@ -153,7 +149,7 @@ void time_set_wallclock(struct domain *caller, uint64_t sec, uint32_t nsec, ns_t
     wallclock_base = sec * NS_PER_SECOND + nsec - system_time;
     spin_unlock_irqrestore(&wallclock_lock, flags);
     spin_lock(&domain_list_lock);
-    list_for_each(d, &domain_list, list)
+    list_for_each (d, &domain_list, list)
         time_update_wallclock(d);
     spin_unlock(&domain_list_lock);
     log_debug("time: wall clock set to %lu s by %s\n", sec, caller->name);

@@ -18,7 +18,12 @@ struct vcpu;
 struct domain;
 
 /* ns = (((tsc - tsc_base) << shift) * mul) >> 32, or >> -shift; as the ABI's vcpu_time_info */
-struct time_scale { uint32_t mul; int8_t shift; uint64_t tsc_base; uint64_t tsc_khz; };
+struct time_scale {
+    uint32_t mul;
+    int8_t shift;
+    uint64_t tsc_base;
+    uint64_t tsc_khz;
+};
 extern struct time_scale time_scale; /* constant after time_init */
 
 /* The scale for a TSC of this rate; mul is between 2^31 and 2^32. khz is not zero. */
@@ -43,9 +48,10 @@ static inline ns_t now(void) { return time_scale_ns(&time_scale, rdtsc()); }
 uint64_t time_tsc_of(ns_t t); /* TSC value at which now() == t */
 
 ns_t time_wallclock_ns(void); /* nanoseconds since 1970 (UTC) */
-void time_set_wallclock(struct domain *caller, uint64_t sec, uint32_t nsec, ns_t system_time); /* platform_op settime64 */
-void time_update_wallclock(struct domain *d);  /* writes shared_info's wc_* */
-void time_update_vcpu(struct vcpu *v);         /* writes vcpu_info's time; at creation, registration and rate changes */
+void time_set_wallclock(struct domain *caller, uint64_t sec, uint32_t nsec,
+                        ns_t system_time);    /* platform_op settime64 */
+void time_update_wallclock(struct domain *d); /* writes shared_info's wc_* */
+void time_update_vcpu(struct vcpu *v);        /* writes vcpu_info's time; at creation, registration and rate changes */
 /* v is current, its page tables are loaded: writes the runstate area that the guest registered, if it did. At the end of
  * every context switch, interrupts disabled. */
 void time_switch_in(struct vcpu *v);

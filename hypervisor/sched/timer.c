@@ -180,7 +180,7 @@ void timer_kill(struct timer *t)
 
     do { /* the handler may have armed it anew */
         timer_stop(t);
-        for_each_cpu(cpu, &cpu_online)
+        for_each_cpu (cpu, &cpu_online)
             while (timer_queues[cpu].running == t)
                 cpu_relax();
     } while (timer_armed(t));
@@ -273,6 +273,6 @@ void timers_key_report(void)
     unsigned cpu;
 
     log_info("Timers at %lu us since boot\n", now() / 1000);
-    for_each_cpu(cpu, &cpu_online)
+    for_each_cpu (cpu, &cpu_online)
         report_queue(cpu);
 }

@@ -58,7 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     set_rsdp(boot_info.rsdp_copy, add_root(false, tables, count), 0);
     acpi_init();
     if (acpi_info.cpu_count > 256 || acpi_info.ioapic_count > 16 || acpi_info.override_count > 32 ||
-        acpi_info.mcfg_count > 8 || acpi_info.memory_node_count > 64 || !acpi_info.node_count || acpi_info.node_count > 16)
+        acpi_info.mcfg_count > 8 || acpi_info.memory_node_count > 64 || !acpi_info.node_count ||
+        acpi_info.node_count > 16)
         abort();
     for (unsigned i = 0; i < acpi_info.memory_node_count; i++)
         if (acpi_node_of_maddr(MADDR(acpi_info.memory_nodes[i].start)) >= acpi_info.node_count)

@@ -53,7 +53,9 @@ void heap_free(void *p) { free(p); }
 
 #define FAKE_PAGES 512
 #define FIRST_MFN 0x1000UL
-struct fake_page { uint8_t bytes[PAGE_SIZE]; };
+struct fake_page {
+    uint8_t bytes[PAGE_SIZE];
+};
 static struct fake_page *fake_memory;
 static const struct domain *page_owner[FAKE_PAGES];
 static int page_refs[FAKE_PAGES];

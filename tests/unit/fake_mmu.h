@@ -30,20 +30,20 @@
 #include "pv/mmu.h"
 #include "pv/mmu_types.h"
 
-#define REQUIRE(c) \
-    do { \
-        if (!(c)) \
-            FAIL_TEST(#c); \
+#define REQUIRE(c)                                                                                                     \
+    do {                                                                                                               \
+        if (!(c))                                                                                                      \
+            FAIL_TEST(#c);                                                                                             \
     } while (0)
 
 /* ---- RAM ---- */
 
 #define RAM_FRAMES 288
-#define CROFT_FIRST 0    /* Croft's own; frame 0 is never given out */
-#define IO_FIRST 6       /* valid, but device memory */
-#define SHARED_RW 8      /* Croft's, shared with domain 1 */
+#define CROFT_FIRST 0 /* Croft's own; frame 0 is never given out */
+#define IO_FIRST 6    /* valid, but device memory */
+#define SHARED_RW 8   /* Croft's, shared with domain 1 */
 #define SHARED_RO 9
-#define HOLE_TABLES 10   /* an L3, an L2 and an L1 of Croft's, in each hypervisor slot */
+#define HOLE_TABLES 10 /* an L3, an L2 and an L1 of Croft's, in each hypervisor slot */
 #define DOMAIN_FIRST 16
 #define DOMAIN_FRAMES 120 /* each of the two; what remains is free */
 #define FREE_FIRST (DOMAIN_FIRST + 2 * DOMAIN_FRAMES)
@@ -509,7 +509,7 @@ static void start_machine(void)
     for (unsigned i = 0; i < CPUS; i++)
         cpus[i].id = i;
     for (unsigned m = 0; m < RAM_FRAMES; m++)
-        frames[m].control = m >= DOMAIN_FIRST ? (uint64_t)DOMID_FREE << 32
+        frames[m].control = m >= DOMAIN_FIRST                    ? (uint64_t)DOMID_FREE << 32
                             : m == IO_FIRST || m == IO_FIRST + 1 ? 1 | (uint64_t)DOMID_IO << 32
                                                                  : 1 | (uint64_t)DOMID_CROFT << 32;
     for (unsigned i = 0; i < 3; i++) {

@@ -9,7 +9,10 @@
 
 /* References that the test holds, as other modules of Croft do */
 #define MAX_HELD 24
-static struct { mfn_t m; unsigned kind; } held[MAX_HELD];
+static struct {
+    mfn_t m;
+    unsigned kind;
+} held[MAX_HELD];
 static unsigned held_count, preempt_one_in, step_depth;
 
 static bool random_preempt(void) { return preempt_one_in && pick(preempt_one_in) == 0; }
@@ -30,12 +33,9 @@ static uint64_t random_frame(unsigned d, int level)
 
 static uint64_t hostile_entry(unsigned d)
 {
-    static const uint64_t frame[] = {0,           1,
-                                     IO_FIRST,    SHARED_RW,
-                                     SHARED_RO,   HOLE_TABLES,
-                                     FREE_FIRST,  IO_FULL_MFN,
-                                     IO_READ_ONLY_MFN, IO_FORBIDDEN_MFN,
-                                     RAM_FRAMES,  0xffffffffffUL};
+    static const uint64_t frame[] = {
+        0,          1,           IO_FIRST,         SHARED_RW,        SHARED_RO,  HOLE_TABLES,
+        FREE_FIRST, IO_FULL_MFN, IO_READ_ONLY_MFN, IO_FORBIDDEN_MFN, RAM_FRAMES, 0xffffffffffUL};
     uint64_t m = pick(3) ? frame[pick(ARRAY_SIZE(frame))] : random_frame(pick(4) ? 1 - d : d, -1);
 
     return entry(m, pick(2) ? RW : RO) ^ (pick(3) ? 0 : 1UL << pick(64));
@@ -86,9 +86,10 @@ static void some_updates(unsigned d)
         unsigned kind = pick(16);
 
         u[i].ptr = m << PAGE_SHIFT | random_slot(level) * 8 |
-                   (kind < 10 ? MMU_NORMAL_PT_UPDATE : kind < 14 ? MMU_PT_UPDATE_PRESERVE_AD
-                                                   : kind < 15   ? MMU_MACHPHYS_UPDATE
-                                                                 : pick(8));
+                   (kind < 10   ? MMU_NORMAL_PT_UPDATE
+                    : kind < 14 ? MMU_PT_UPDATE_PRESERVE_AD
+                    : kind < 15 ? MMU_MACHPHYS_UPDATE
+                                : pick(8));
         u[i].val = random_entry(d, level);
     }
     if (pick(16))
@@ -99,9 +100,19 @@ static void some_updates(unsigned d)
 
 static void some_mmuext(unsigned d)
 {
-    static const uint8_t other[] = {MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_INVLPG_LOCAL,  MMUEXT_TLB_FLUSH_MULTI, MMUEXT_INVLPG_MULTI,
-                                    MMUEXT_TLB_FLUSH_ALL,   MMUEXT_INVLPG_ALL,    MMUEXT_FLUSH_CACHE,     MMUEXT_SET_LDT,
-                                    MMUEXT_CLEAR_PAGE,      MMUEXT_COPY_PAGE,     MMUEXT_FLUSH_CACHE_GLOBAL, 18, 200};
+    static const uint8_t other[] = {MMUEXT_TLB_FLUSH_LOCAL,
+                                    MMUEXT_INVLPG_LOCAL,
+                                    MMUEXT_TLB_FLUSH_MULTI,
+                                    MMUEXT_INVLPG_MULTI,
+                                    MMUEXT_TLB_FLUSH_ALL,
+                                    MMUEXT_INVLPG_ALL,
+                                    MMUEXT_FLUSH_CACHE,
+                                    MMUEXT_SET_LDT,
+                                    MMUEXT_CLEAR_PAGE,
+                                    MMUEXT_COPY_PAGE,
+                                    MMUEXT_FLUSH_CACHE_GLOBAL,
+                                    18,
+                                    200};
     static uint64_t all_vcpus[2] = {3};
     struct mmuext_op op[4];
     unsigned n = 1 + pick(4);
@@ -166,7 +177,9 @@ static void take_reference(unsigned d)
 
     if (held_count == MAX_HELD)
         return;
-    ok = kind == 0 ? frame_get(m, &doms[d]) : kind == 1 ? frame_get_writable(m, &doms[d]) : frame_get_segdesc(m, &doms[d]);
+    ok = kind == 0   ? frame_get(m, &doms[d])
+         : kind == 1 ? frame_get_writable(m, &doms[d])
+                     : frame_get_segdesc(m, &doms[d]);
     if (ok) {
         held[held_count].m = m;
         held[held_count++].kind = kind;
@@ -209,8 +222,8 @@ static void write_entry(unsigned d)
     unsigned offset = random_slot(level ? level : 1) * 8, bytes = 1U << pick(4);
 
     offset += pick(8 / bytes) * bytes;
-    mmu_write_entry_bytes(&vcpus[self], MFN(m), offset, bytes, random_entry(d, level), pick(2), pick(2) ? ram[m][offset / 8] : 0,
-                          &seen);
+    mmu_write_entry_bytes(&vcpus[self], MFN(m), offset, bytes, random_entry(d, level), pick(2),
+                          pick(2) ? ram[m][offset / 8] : 0, &seen);
 }
 
 static void share_again(void)

@@ -59,17 +59,17 @@ static void run(const uint64_t *tables, unsigned count)
 
 /* A MADT as QEMU has it: two CPUs, one I/O APIC, the timer's and the SCI's overrides, and more of ours. */
 static const uint8_t madt_body[] = {
-    0x00, 0x00, 0xe0, 0xfe, 1, 0, 0, 0,         /* local APIC at 0xfee00000 */
-    0, 8, 0, 0, 1, 0, 0, 0,                     /* CPU with APIC id 0 */
-    0, 8, 1, 4, 1, 0, 0, 0,                     /* 4 */
-    0, 8, 2, 5, 0, 0, 0, 0,                     /* 5, not enabled */
-    0, 8, 2, 4, 1, 0, 0, 0,                     /* 4 again */
-    9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, /* x2APIC id 256 */
-    1, 12, 3, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0,  /* I/O APIC 3 */
-    2, 10, 0, 0, 2, 0, 0, 0, 0, 0,              /* ISA 0 is GSI 2 */
-    2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0,           /* 9: high, level */
-    2, 10, 0, 11, 20, 0, 0, 0, 0x0f, 0,         /* 11 is GSI 20: low, level */
-    4, 6, 0xff, 0, 0, 1,                        /* NMI source */
+    0x00, 0x00, 0xe0, 0xfe, 1,  0, 0,    0,                               /* local APIC at 0xfee00000 */
+    0,    8,    0,    0,    1,  0, 0,    0,                               /* CPU with APIC id 0 */
+    0,    8,    1,    4,    1,  0, 0,    0,                               /* 4 */
+    0,    8,    2,    5,    0,  0, 0,    0,                               /* 5, not enabled */
+    0,    8,    2,    4,    1,  0, 0,    0,                               /* 4 again */
+    9,    16,   0,    0,    0,  1, 0,    0,    1,    0, 0, 0, 7, 0, 0, 0, /* x2APIC id 256 */
+    1,    12,   3,    0,    0,  0, 0xc0, 0xfe, 0,    0, 0, 0,             /* I/O APIC 3 */
+    2,    10,   0,    0,    2,  0, 0,    0,    0,    0,                   /* ISA 0 is GSI 2 */
+    2,    10,   0,    9,    9,  0, 0,    0,    0x0d, 0,                   /* 9: high, level */
+    2,    10,   0,    11,   20, 0, 0,    0,    0x0f, 0,                   /* 11 is GSI 20: low, level */
+    4,    6,    0xff, 0,    0,  1,                                        /* NMI source */
 };
 
 static void test_madt(void **state)
@@ -366,10 +366,24 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(test_madt), T(test_fadt), T(test_fadt_absurd), T(test_hpet_mcfg), T(test_numa), T(test_slit_too_big),
-        T(test_wrong_checksum), T(test_entry_past_end), T(test_entry_of_no_length), T(test_length_absurd),
-        T(test_short_tables), T(test_too_many_cpus), T(test_xsdt), T(test_xsdt_bad_rsdt_good), T(test_rsdp_in_ebda),
-        T(test_rsdp_by_efi), T(test_nothing), T(test_switched_off),
+        T(test_madt),
+        T(test_fadt),
+        T(test_fadt_absurd),
+        T(test_hpet_mcfg),
+        T(test_numa),
+        T(test_slit_too_big),
+        T(test_wrong_checksum),
+        T(test_entry_past_end),
+        T(test_entry_of_no_length),
+        T(test_length_absurd),
+        T(test_short_tables),
+        T(test_too_many_cpus),
+        T(test_xsdt),
+        T(test_xsdt_bad_rsdt_good),
+        T(test_rsdp_in_ebda),
+        T(test_rsdp_by_efi),
+        T(test_nothing),
+        T(test_switched_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

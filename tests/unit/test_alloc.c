@@ -360,7 +360,10 @@ static void test_buddies_join(void **state)
 
 static void test_random_operations(void **state)
 {
-    static struct { mfn_t m; uint64_t count; } held[HELD_MAX];
+    static struct {
+        mfn_t m;
+        uint64_t count;
+    } held[HELD_MAX];
     unsigned n = 0, seed = 1, nodes[] = {0, 1, NODE_ANY};
 
     for (unsigned step = 0; step < 40000; step++) {

@@ -38,7 +38,7 @@ static void check_queue(void)
     struct sched_vcpu *s, *before = NULL;
     unsigned n = 0;
 
-    list_for_each(s, &m.q.list, queue) {
+    list_for_each (s, &m.q.list, queue) {
         assert_true(!before || s->evt - before->evt >= 0);
         assert_true(s->evt == s->avt - (s->warped ? s->warp : 0));
         assert_true(s->avt_remainder < s->weight);
@@ -279,7 +279,8 @@ static void test_slice_bounds(void **state)
         if (t > BVT_SLICE_MIN && t < BVT_SLICE_MAX) {
             a->evt = 0;
             assert_true(bvt_should_preempt(a, bvt_evt_after(a, t + a->weight / 256 + 1), b, ALLOWANCE));
-            assert_false(bvt_should_preempt(a, bvt_evt_after(a, t - t / 1000 - 1000), b, ALLOWANCE) && t > ALLOWANCE + 2000);
+            assert_false(bvt_should_preempt(a, bvt_evt_after(a, t - t / 1000 - 1000), b, ALLOWANCE) &&
+                         t > ALLOWANCE + 2000);
         }
     }
 }
@@ -330,7 +331,8 @@ static void test_random(void **state)
         case 2:
             if (!awake[i]) {
                 bvt_set_weight(&m.s[i], 64 + rand() % 1000);
-                bvt_set_warp(&m.s[i], rand() % 3 ? 0 : MILLISECS(rand() % 20), MILLISECS(1 + rand() % 10), MILLISECS(20), m.now);
+                bvt_set_warp(&m.s[i], rand() % 3 ? 0 : MILLISECS(rand() % 20), MILLISECS(1 + rand() % 10),
+                             MILLISECS(20), m.now);
             }
             break;
         default:
@@ -353,9 +355,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-        TEST(test_shares), TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
-        TEST(test_napper), TEST(test_warp_order), TEST(test_warp_limits), TEST(test_migrate), TEST(test_slice_bounds),
-        TEST(test_wrap), TEST(test_random),
+        TEST(test_shares),       TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
+        TEST(test_napper),       TEST(test_warp_order),    TEST(test_warp_limits),  TEST(test_migrate),
+        TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

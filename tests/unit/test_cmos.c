@@ -19,7 +19,7 @@ static void test_bcd_24(void **state)
     struct cmos_time t = {0x56, 0x34, 0x12, 0x29, 0x02, 0x24, 0x20, 0x02};
 
     assert_int_equal(cmos_decode(&t), 1709210096); /* 2024-02-29 12:34:56 */
-    t.century = 0; /* no such register: 00-69 are this century */
+    t.century = 0;                                 /* no such register: 00-69 are this century */
     assert_int_equal(cmos_decode(&t), 1709210096);
 }
 
@@ -59,9 +59,14 @@ static void test_every_day(void **state)
         struct tm tm;
 
         gmtime_r(&at, &tm);
-        struct cmos_time t = {(uint8_t)tm.tm_sec,        (uint8_t)tm.tm_min,        (uint8_t)tm.tm_hour,
-                              (uint8_t)tm.tm_mday,       (uint8_t)(tm.tm_mon + 1),  (uint8_t)(tm.tm_year % 100),
-                              (uint8_t)(19 + tm.tm_year / 100), 0x06};
+        struct cmos_time t = {(uint8_t)tm.tm_sec,
+                              (uint8_t)tm.tm_min,
+                              (uint8_t)tm.tm_hour,
+                              (uint8_t)tm.tm_mday,
+                              (uint8_t)(tm.tm_mon + 1),
+                              (uint8_t)(tm.tm_year % 100),
+                              (uint8_t)(19 + tm.tm_year / 100),
+                              0x06};
         assert_int_equal(cmos_decode(&t), at);
     }
 }

@@ -186,7 +186,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, setup)
     static const struct CMUnitTest tests[] = {
-        T(test_output),   T(test_long_output),    T(test_input_to_domain0), T(test_more_than_a_chunk),
+        T(test_output),   T(test_long_output),   T(test_input_to_domain0), T(test_more_than_a_chunk),
         T(test_overflow), T(test_single_ctrl_a), T(test_switch),           T(test_odd_keys),
     };
 

@@ -35,8 +35,13 @@ static struct cpuid_regs full(uint32_t leaf, uint32_t subleaf)
         if (subleaf == 2)
             return (struct cpuid_regs){256, 576, 0, 0};
         if (subleaf >= 5 && subleaf <= 7)
-            return (struct cpuid_regs){subleaf == 5 ? 64 : subleaf == 6 ? 512 : 1024,
-                                       subleaf == 5 ? 1088 : subleaf == 6 ? 1152 : 1664, 0, 0};
+            return (struct cpuid_regs){subleaf == 5   ? 64
+                                       : subleaf == 6 ? 512
+                                                      : 1024,
+                                       subleaf == 5   ? 1088
+                                       : subleaf == 6 ? 1152
+                                                      : 1664,
+                                       0, 0};
         break;
     }
     return (struct cpuid_regs){~0U, ~0U, ~0U, ~0U};
@@ -48,13 +53,28 @@ static struct cpuid_regs none(uint32_t leaf, uint32_t subleaf)
 
 static struct cpuid_view view(void)
 {
-    return (struct cpuid_view){.host = full, .amd = true, .vcpu_count = 1, .xcr0_max = 0xe7, .machine_address_bits = 40,
-                               .tsc_reliable = true, .tsc_khz = 2000000, .tsc_mul = 0x80000000, .tsc_shift = 0};
+    return (struct cpuid_view){.host = full,
+                               .amd = true,
+                               .vcpu_count = 1,
+                               .xcr0_max = 0xe7,
+                               .machine_address_bits = 40,
+                               .tsc_reliable = true,
+                               .tsc_khz = 2000000,
+                               .tsc_mul = 0x80000000,
+                               .tsc_shift = 0};
 }
 
 #define BIT(name) (1U << (XEN_X86_FEATURE_##name % 32))
-#define HIDDEN(r, name) do { if ((r) & BIT(name)) fail_msg(#name " is shown"); } while (0)
-#define SHOWN(r, name) do { if (!((r) & BIT(name))) fail_msg(#name " is hidden"); } while (0)
+#define HIDDEN(r, name)                                                                                                \
+    do {                                                                                                               \
+        if ((r)&BIT(name))                                                                                             \
+            fail_msg(#name " is shown");                                                                               \
+    } while (0)
+#define SHOWN(r, name)                                                                                                 \
+    do {                                                                                                               \
+        if (!((r)&BIT(name)))                                                                                          \
+            fail_msg(#name " is hidden");                                                                              \
+    } while (0)
 
 static void hidden(void **state)
 {
@@ -194,7 +214,7 @@ static void xstate(void **state)
     w.xcr0_max = 3;
     assert_int_equal(cpuid_policy(&w, 0xd, 0).c, 576);
     assert_int_equal(cpuid_policy(&w, 0xd, 2).a, 0);
-    assert_int_equal(cpuid_policy(&w, 0xd, 9).a, 0);  /* PKRU */
+    assert_int_equal(cpuid_policy(&w, 0xd, 9).a, 0); /* PKRU */
     assert_int_equal(cpuid_policy(&w, 0xd, 64).a, 0);
     assert_int_equal(cpuid_policy(&w, 0xd, ~0U).a, 0);
 }
@@ -311,9 +331,11 @@ static void on_this_processor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hidden), cmocka_unit_test(shown), cmocka_unit_test(nothing_invented),
-        cmocka_unit_test(without_xsave), cmocka_unit_test(xstate), cmocka_unit_test(limits), cmocka_unit_test(topology),
-        cmocka_unit_test(hypervisor_leaves), cmocka_unit_test(invariant_tsc), cmocka_unit_test(on_this_processor),
+        cmocka_unit_test(hidden),           cmocka_unit_test(shown),
+        cmocka_unit_test(nothing_invented), cmocka_unit_test(without_xsave),
+        cmocka_unit_test(xstate),           cmocka_unit_test(limits),
+        cmocka_unit_test(topology),         cmocka_unit_test(hypervisor_leaves),
+        cmocka_unit_test(invariant_tsc),    cmocka_unit_test(on_this_processor),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@
 
 /* Assembler text, what the decoder must make of it. Not named: 8-byte addresses, DS, no registers, length from the
  * assembler. */
+/* clang-format off */
 #define LONG_MODE(X) \
     /* privileged */ \
     X("cli", .op = OP_CLI, .size = 1) \
@@ -149,6 +150,7 @@ static const struct { const char *text; struct insn insn; } long_mode_cases[] = 
 
 #define CHECK(field) do { if (got.field != want->field) \
     fail_msg("%s: " #field " is %lld, not %lld", text, (long long)got.field, (long long)want->field); } while (0)
+/* clang-format on */
 
 static void check_insn(const char *text, const uint8_t *code, unsigned length, bool long_mode, const struct insn *want)
 {
@@ -199,6 +201,7 @@ static void long_mode_encodings(void **state)
     }
 }
 
+/* clang-format off */
 #define COMPAT(X) \
     X("inb %dx, %al", .op = OP_IN, .size = 1) \
     X("outl %eax, $0x70", .op = OP_OUT, .size = 4, .port_immediate = true, .imm = 0x70) \
@@ -214,6 +217,7 @@ static const struct { const char *text; struct insn insn; } compat_cases[] = {
 #define EXPECT32(text_, ...) {text_, {.address_size = 4, .segment = SEG_DS, .base = INSN_NO_REG, .index = INSN_NO_REG, __VA_ARGS__}},
     COMPAT(EXPECT32)
 };
+/* clang-format on */
 
 static void compat_encodings(void **state)
 {
@@ -227,7 +231,11 @@ static void compat_encodings(void **state)
 
 static void not_ours(void **state)
 {
-    static const struct { const char *what; uint8_t bytes[16]; unsigned n; } cases[] = {
+    static const struct {
+        const char *what;
+        uint8_t bytes[16];
+        unsigned n;
+    } cases[] = {
         {"nop", {0x90}, 1},
         {"cmp %al, (%rax): no write", {0x38, 0x00}, 2},
         {"cmpl $1, (%rax)", {0x83, 0x38, 0x01}, 3},
@@ -243,7 +251,9 @@ static void not_ours(void **state)
         {"vmcall", {0x0f, 0x01, 0xc1}, 3},
         {"clac", {0x0f, 0x01, 0xca}, 3},
         {"group 7 /5, memory", {0x0f, 0x01, 0x28}, 3},
-        {"fifteen prefixes", {0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0xfa}, 16},
+        {"fifteen prefixes",
+         {0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0xfa},
+         16},
     };
     struct insn i;
 
@@ -310,28 +320,28 @@ static void addresses(void **state)
 #define BEFORE "lea -128(%%rsp), %%rsp; push %1; popf; "
 #define AFTER "; pushf; pop %1; lea 128(%%rsp), %%rsp"
 
-#define NATIVE2(name, insn) \
-    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags) \
-    { \
-        uint64_t f = (*flags & FLAGS_CARED) | 2; \
-        switch (size) { \
-        case 1: \
-            __asm__(BEFORE insn "b %b2, %b0" AFTER : "+q"(old), "+r"(f) : "q"(src) : "cc"); \
-            old &= 0xff; \
-            break; \
-        case 2: \
-            __asm__(BEFORE insn "w %w2, %w0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-            old &= 0xffff; \
-            break; \
-        case 4: \
-            __asm__(BEFORE insn "l %k2, %k0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-            old = (uint32_t)old; \
-            break; \
-        default: \
-            __asm__(BEFORE insn "q %q2, %q0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-        } \
-        *flags = f; \
-        return old; \
+#define NATIVE2(name, insn)                                                                                            \
+    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags)                          \
+    {                                                                                                                  \
+        uint64_t f = (*flags & FLAGS_CARED) | 2;                                                                       \
+        switch (size) {                                                                                                \
+        case 1:                                                                                                        \
+            __asm__(BEFORE insn "b %b2, %b0" AFTER : "+q"(old), "+r"(f) : "q"(src) : "cc");                            \
+            old &= 0xff;                                                                                               \
+            break;                                                                                                     \
+        case 2:                                                                                                        \
+            __asm__(BEFORE insn "w %w2, %w0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+            old &= 0xffff;                                                                                             \
+            break;                                                                                                     \
+        case 4:                                                                                                        \
+            __asm__(BEFORE insn "l %k2, %k0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+            old = (uint32_t)old;                                                                                       \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            __asm__(BEFORE insn "q %q2, %q0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+        }                                                                                                              \
+        *flags = f;                                                                                                    \
+        return old;                                                                                                    \
     }
 NATIVE2(add, "add")
 NATIVE2(or, "or")
@@ -341,52 +351,52 @@ NATIVE2(and, "and")
 NATIVE2(sub, "sub")
 NATIVE2(xor, "xor")
 
-#define NATIVE1(name, insn) \
-    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags) \
-    { \
-        uint64_t f = (*flags & FLAGS_CARED) | 2; \
-        switch (size) { \
-        case 1: \
-            __asm__(BEFORE insn "b %b0" AFTER : "+q"(old), "+r"(f)::"cc"); \
-            old &= 0xff; \
-            break; \
-        case 2: \
-            __asm__(BEFORE insn "w %w0" AFTER : "+r"(old), "+r"(f)::"cc"); \
-            old &= 0xffff; \
-            break; \
-        case 4: \
-            __asm__(BEFORE insn "l %k0" AFTER : "+r"(old), "+r"(f)::"cc"); \
-            old = (uint32_t)old; \
-            break; \
-        default: \
-            __asm__(BEFORE insn "q %q0" AFTER : "+r"(old), "+r"(f)::"cc"); \
-        } \
-        *flags = f; \
-        return old; \
+#define NATIVE1(name, insn)                                                                                            \
+    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags)                          \
+    {                                                                                                                  \
+        uint64_t f = (*flags & FLAGS_CARED) | 2;                                                                       \
+        switch (size) {                                                                                                \
+        case 1:                                                                                                        \
+            __asm__(BEFORE insn "b %b0" AFTER : "+q"(old), "+r"(f)::"cc");                                             \
+            old &= 0xff;                                                                                               \
+            break;                                                                                                     \
+        case 2:                                                                                                        \
+            __asm__(BEFORE insn "w %w0" AFTER : "+r"(old), "+r"(f)::"cc");                                             \
+            old &= 0xffff;                                                                                             \
+            break;                                                                                                     \
+        case 4:                                                                                                        \
+            __asm__(BEFORE insn "l %k0" AFTER : "+r"(old), "+r"(f)::"cc");                                             \
+            old = (uint32_t)old;                                                                                       \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            __asm__(BEFORE insn "q %q0" AFTER : "+r"(old), "+r"(f)::"cc");                                             \
+        }                                                                                                              \
+        *flags = f;                                                                                                    \
+        return old;                                                                                                    \
     }
 NATIVE1(inc, "inc")
 NATIVE1(dec, "dec")
 NATIVE1(not, "not")
 NATIVE1(neg, "neg")
 
-#define NATIVE_BIT(name, insn) \
-    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags) \
-    { \
-        uint64_t f = (*flags & FLAGS_CARED) | 2; \
-        switch (size) { \
-        case 2: \
-            __asm__(BEFORE insn "w %w2, %w0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-            old &= 0xffff; \
-            break; \
-        case 4: \
-            __asm__(BEFORE insn "l %k2, %k0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-            old = (uint32_t)old; \
-            break; \
-        default: \
-            __asm__(BEFORE insn "q %q2, %q0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc"); \
-        } \
-        *flags = f; \
-        return old; \
+#define NATIVE_BIT(name, insn)                                                                                         \
+    static uint64_t native_##name(unsigned size, uint64_t old, uint64_t src, uint64_t *flags)                          \
+    {                                                                                                                  \
+        uint64_t f = (*flags & FLAGS_CARED) | 2;                                                                       \
+        switch (size) {                                                                                                \
+        case 2:                                                                                                        \
+            __asm__(BEFORE insn "w %w2, %w0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+            old &= 0xffff;                                                                                             \
+            break;                                                                                                     \
+        case 4:                                                                                                        \
+            __asm__(BEFORE insn "l %k2, %k0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+            old = (uint32_t)old;                                                                                       \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            __asm__(BEFORE insn "q %q2, %q0" AFTER : "+r"(old), "+r"(f) : "r"(src) : "cc");                            \
+        }                                                                                                              \
+        *flags = f;                                                                                                    \
+        return old;                                                                                                    \
     }
 NATIVE_BIT(bts, "bts")
 NATIVE_BIT(btr, "btr")
@@ -397,17 +407,33 @@ static const struct {
     uint64_t (*native)(unsigned, uint64_t, uint64_t, uint64_t *);
     uint64_t defined; /* flags that the manual defines for it */
 } operations[] = {
-    {OP_ADD, native_add, FLAGS_CARED}, {OP_OR, native_or, 0x8c5}, {OP_ADC, native_adc, FLAGS_CARED},
-    {OP_SBB, native_sbb, FLAGS_CARED}, {OP_AND, native_and, 0x8c5}, {OP_SUB, native_sub, FLAGS_CARED},
-    {OP_XOR, native_xor, 0x8c5}, {OP_INC, native_inc, FLAGS_CARED}, {OP_DEC, native_dec, FLAGS_CARED},
+    {OP_ADD, native_add, FLAGS_CARED}, {OP_OR, native_or, 0x8c5},         {OP_ADC, native_adc, FLAGS_CARED},
+    {OP_SBB, native_sbb, FLAGS_CARED}, {OP_AND, native_and, 0x8c5},       {OP_SUB, native_sub, FLAGS_CARED},
+    {OP_XOR, native_xor, 0x8c5},       {OP_INC, native_inc, FLAGS_CARED}, {OP_DEC, native_dec, FLAGS_CARED},
     {OP_NOT, native_not, FLAGS_CARED}, {OP_NEG, native_neg, FLAGS_CARED}, {OP_BTS, native_bts, 1},
-    {OP_BTR, native_btr, 1}, {OP_BTC, native_btc, 1},
+    {OP_BTR, native_btr, 1},           {OP_BTC, native_btc, 1},
 };
 
 static uint64_t interesting(unsigned n)
 {
-    static const uint64_t edges[] = {0, 1, 2, 0xf, 0x10, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                                     0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~0UL, ~0UL - 1};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     2,
+                                     0xf,
+                                     0x10,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     ~0UL,
+                                     ~0UL - 1};
 
     if (n < ARRAY_SIZE(edges))
         return edges[n];
@@ -422,14 +448,16 @@ static void arithmetic(void **state)
             for (unsigned a = 0; a < 40; a++)
                 for (unsigned b = 0; b < 40; b++) {
                     uint64_t old = interesting(a), src = interesting(b);
-                    uint64_t flags = (uint64_t)random() & FLAGS_CARED, expected_flags = flags, got_flags = flags | 0x200;
+                    uint64_t flags = (uint64_t)random() & FLAGS_CARED, expected_flags = flags,
+                             got_flags = flags | 0x200;
                     uint64_t mask = size == 8 ? ~0UL : (1UL << size * 8) - 1;
                     uint64_t expected = operations[o].native(size, old & mask, src, &expected_flags);
                     uint64_t got = insn_alu(operations[o].op, size, old, src, &got_flags);
 
-                    if (got != expected || ((got_flags ^ expected_flags) & operations[o].defined) || !(got_flags & 0x200))
-                        fail_msg("operation %u size %u: %lx, %lx gives %lx flags %lx, not %lx flags %lx", operations[o].op,
-                                 size, old, src, got, got_flags, expected, expected_flags);
+                    if (got != expected || ((got_flags ^ expected_flags) & operations[o].defined) ||
+                        !(got_flags & 0x200))
+                        fail_msg("operation %u size %u: %lx, %lx gives %lx flags %lx, not %lx flags %lx",
+                                 operations[o].op, size, old, src, got, got_flags, expected, expected_flags);
                 }
 }
 
@@ -449,8 +477,13 @@ static void stores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(long_mode_encodings), cmocka_unit_test(compat_encodings), cmocka_unit_test(not_ours),
-        cmocka_unit_test(registers), cmocka_unit_test(addresses), cmocka_unit_test(arithmetic), cmocka_unit_test(stores),
+        cmocka_unit_test(long_mode_encodings),
+        cmocka_unit_test(compat_encodings),
+        cmocka_unit_test(not_ours),
+        cmocka_unit_test(registers),
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(arithmetic),
+        cmocka_unit_test(stores),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

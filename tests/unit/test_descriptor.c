@@ -26,7 +26,7 @@ static struct vcpu vcpu;
 static uint64_t window[GDT_WINDOW_PAGES + LDT_WINDOW_PAGES];
 static char window_base[(GDT_WINDOW_PAGES + LDT_WINDOW_PAGES) * 4096] __attribute__((aligned(4096)));
 static int segdesc_refs[64], writable_refs[64], plain_refs[64];
-static uint64_t bad_frame = ~0UL;   /* cannot become a descriptor page */
+static uint64_t bad_frame = ~0UL; /* cannot become a descriptor page */
 static uint64_t writable_frame = ~0UL;
 static unsigned ldt_loaded;
 static mfn_t ldt_pages[16];
@@ -121,7 +121,11 @@ static unsigned total_segdesc(void)
 
 static void rules(void **state)
 {
-    static const struct { const char *what; uint64_t desc, result; bool ok; } cases[] = {
+    static const struct {
+        const char *what;
+        uint64_t desc, result;
+        bool ok;
+    } cases[] = {
         {"null", 0, 0, true},
         {"not present: any system type", TYPE(12) | 0x1234, TYPE(12) | 0x1234, true},
         {"not present: DPL is left", S | TYPE(2), S | TYPE(2), true},
@@ -279,8 +283,8 @@ static void read_back(void **state)
     assert_int_equal(descriptor_set_gdt(&vcpu, frames, 600), 0);
     assert_true(descriptor_read(&vcpu, (512 + 3) << 3 | 3, &d));
     assert_true(d == 0x1234);
-    assert_false(descriptor_read(&vcpu, 600 << 3, &d)); /* beyond the GDT */
-    assert_false(descriptor_read(&vcpu, 15 << 12, &d)); /* behind Croft's page */
+    assert_false(descriptor_read(&vcpu, 600 << 3, &d));   /* beyond the GDT */
+    assert_false(descriptor_read(&vcpu, 15 << 12, &d));   /* behind Croft's page */
     assert_false(descriptor_read(&vcpu, 1 << 3 | 4, &d)); /* no LDT */
     assert_int_equal(descriptor_set_ldt(&vcpu, 0x7f0000000000, 2), 0);
     ldt_pages[0] = MFN(9);
@@ -335,11 +339,15 @@ static void ldt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(rules, setup), cmocka_unit_test_setup(rules_random, setup),
+        cmocka_unit_test_setup(rules, setup),
+        cmocka_unit_test_setup(rules_random, setup),
         cmocka_unit_test_setup(page, setup),
-        cmocka_unit_test_setup(gdt, setup), cmocka_unit_test_setup(gdt_hypercall, setup),
-        cmocka_unit_test_setup(gdt_of_another, setup), cmocka_unit_test_setup(update_descriptor, setup),
-        cmocka_unit_test_setup(read_back, setup), cmocka_unit_test_setup(ldt, setup),
+        cmocka_unit_test_setup(gdt, setup),
+        cmocka_unit_test_setup(gdt_hypercall, setup),
+        cmocka_unit_test_setup(gdt_of_another, setup),
+        cmocka_unit_test_setup(update_descriptor, setup),
+        cmocka_unit_test_setup(read_back, setup),
+        cmocka_unit_test_setup(ldt, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,13 +95,15 @@ static void test_interdomain(void **state)
 
     /* Not for everybody */
     assert_int_equal(op(EVTCHNOP_bind_interdomain,
-                        &(struct evtchn_bind_interdomain){.remote_dom = DOMID_SELF, .remote_port = listen}), -EINVAL);
+                        &(struct evtchn_bind_interdomain){.remote_dom = DOMID_SELF, .remote_port = listen}),
+                     -EINVAL);
     act_as(d1->vcpus[1]);
     local = bind_interdomain(0, listen);
     assert_true(event_port_pending(d1, local)); /* always, after binding */
     assert_int_equal(handle_events(d1->vcpus[0]), 1);
-    assert_int_equal(op(EVTCHNOP_bind_interdomain,
-                        &(struct evtchn_bind_interdomain){.remote_dom = 0, .remote_port = listen}), -EINVAL);
+    assert_int_equal(
+        op(EVTCHNOP_bind_interdomain, &(struct evtchn_bind_interdomain){.remote_dom = 0, .remote_port = listen}),
+        -EINVAL);
 
     kicks = 0;
     assert_int_equal(send_port(local), 0);
@@ -194,10 +196,7 @@ static void test_ipis(void **state)
     assert_int_equal(got[port] > 0, 1);
 }
 
-static void interrupt_at_once(struct domain *d, unsigned pirq)
-{
-    event_send_pirq(d, pirq);
-}
+static void interrupt_at_once(struct domain *d, unsigned pirq) { event_send_pirq(d, pirq); }
 
 static void test_pirqs(void **state)
 {
@@ -371,7 +370,10 @@ static void test_old_call(void **state)
 enum { PORTS = 40, STEPS = 60000 };
 static void test_random_calls(void **state)
 {
-    struct { bool open; int peer; } model[2][PORTS + 1] = {0}; /* peer: port in the other domain, 0 unbound */
+    struct {
+        bool open;
+        int peer;
+    } model[2][PORTS + 1] = {0}; /* peer: port in the other domain, 0 unbound */
     struct domain *const d[2] = {d0, d1};
 
     srand(1);
@@ -435,9 +437,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, end_machine)
-        TEST(test_hostile_arguments), TEST(test_interdomain), TEST(test_loopback), TEST(test_virqs), TEST(test_ipis),
-        TEST(test_pirqs), TEST(test_limits), TEST(test_no_memory), TEST(test_copy_out_fails), TEST(test_poll),
-        TEST(test_upcall_flags), TEST(test_reset), TEST(test_destroy), TEST(test_old_call), TEST(test_random_calls),
+        TEST(test_hostile_arguments),
+        TEST(test_interdomain),
+        TEST(test_loopback),
+        TEST(test_virqs),
+        TEST(test_ipis),
+        TEST(test_pirqs),
+        TEST(test_limits),
+        TEST(test_no_memory),
+        TEST(test_copy_out_fails),
+        TEST(test_poll),
+        TEST(test_upcall_flags),
+        TEST(test_reset),
+        TEST(test_destroy),
+        TEST(test_old_call),
+        TEST(test_random_calls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,8 +44,8 @@ static uint32_t take_out(uint32_t port)
 {
     event_word_t old = *word(port);
 
-    while (!__atomic_compare_exchange_n(word(port), &old, old & ~(1U << EVTCHN_FIFO_LINKED | EVTCHN_FIFO_LINK_MASK), false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    while (!__atomic_compare_exchange_n(word(port), &old, old & ~(1U << EVTCHN_FIFO_LINKED | EVTCHN_FIFO_LINK_MASK),
+                                        false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     return old & EVTCHN_FIFO_LINK_MASK;
 }
@@ -104,7 +104,10 @@ static void give_array(struct domain *d)
     if (g.pages < ARRAY_SIZE(g.array))
         g.array[g.pages++] = mfn_to_virt(m);
 }
-static long set_priority(uint32_t port, uint32_t p) { return op(EVTCHNOP_set_priority, &(struct evtchn_set_priority){port, p}); }
+static long set_priority(uint32_t port, uint32_t p)
+{
+    return op(EVTCHNOP_set_priority, &(struct evtchn_set_priority){port, p});
+}
 static long bind_vcpu(uint32_t port, uint32_t v) { return op(EVTCHNOP_bind_vcpu, &(struct evtchn_bind_vcpu){port, v}); }
 
 static int setup(void **state)
@@ -385,10 +388,7 @@ enum { PAIRS = 16, ROUNDS = 150000 };
 static uint32_t near_port[PAIRS], far_port[PAIRS], pair_of[MAX_P];
 static volatile uint32_t sequence[PAIRS], seen[PAIRS];
 
-static void see(uint32_t port)
-{
-    seen[pair_of[port]] = __atomic_load_n(&sequence[pair_of[port]], __ATOMIC_SEQ_CST);
-}
+static void see(uint32_t port) { seen[pair_of[port]] = __atomic_load_n(&sequence[pair_of[port]], __ATOMIC_SEQ_CST); }
 
 static void *sender(void *arg)
 {
@@ -493,10 +493,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f, s) cmocka_unit_test_setup_teardown(f, s, end_machine)
-        TEST(test_hostile_arguments, setup), TEST(test_pending_before, setup), TEST(test_order, setup_fifo),
-        TEST(test_mask, setup_fifo), TEST(test_move, setup_fifo), TEST(test_close_linked, setup_fifo),
-        TEST(test_reset, setup_fifo), TEST(test_many_ports, setup_fifo), TEST(test_random_use, setup_fifo),
-        TEST(test_concurrent_use, setup_fifo), TEST(test_hostile_pages, setup_fifo),
+        TEST(test_hostile_arguments, setup),  TEST(test_pending_before, setup),
+        TEST(test_order, setup_fifo),         TEST(test_mask, setup_fifo),
+        TEST(test_move, setup_fifo),          TEST(test_close_linked, setup_fifo),
+        TEST(test_reset, setup_fifo),         TEST(test_many_ports, setup_fifo),
+        TEST(test_random_use, setup_fifo),    TEST(test_concurrent_use, setup_fifo),
+        TEST(test_hostile_pages, setup_fifo),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
 
 #define D1 (&doms[0])
 #define D2 (&doms[1])
-#define DATA(i) dom_mfn(0, 8 + (i))       /* mapped writable at the start */
-#define TABLE(i) dom_mfn(0, 12 + (i))     /* level 1, not in use */
+#define DATA(i) dom_mfn(0, 8 + (i))   /* mapped writable at the start */
+#define TABLE(i) dom_mfn(0, 12 + (i)) /* level 1, not in use */
 
 static int setup(void **state)
 {
@@ -45,7 +45,8 @@ static void only_the_owner_gets_a_reference(void **state)
 
 static void frames_that_are_nobodys(void **state)
 {
-    static const uint64_t bad[] = {0, 1, IO_FIRST, HOLE_TABLES, FREE_FIRST, RAM_FRAMES, IO_FULL_MFN, ~0UL, ~0UL >> PAGE_SHIFT};
+    static const uint64_t bad[] = {0,          1,           IO_FIRST, HOLE_TABLES,       FREE_FIRST,
+                                   RAM_FRAMES, IO_FULL_MFN, ~0UL,     ~0UL >> PAGE_SHIFT};
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         assert_false(frame_get(MFN(bad[i]), D1));
@@ -315,7 +316,7 @@ static void the_audit_finds_faults(void **state)
     audit_finds(&frames[SHARED_RW].type, TYPE_MAKE(FRAME_SEGDESC) | TYPE_VALIDATED | 1);
     /* a kernel root that lost a reference */
     audit_finds(&frames[dom_mfn(0, ROOT)].type, frames[dom_mfn(0, ROOT)].type - 1);
-    audit_finds(&frames[TABLE(0)].control, 1UL << 32); /* no references, not free */
+    audit_finds(&frames[TABLE(0)].control, 1UL << 32);     /* no references, not free */
     audit_finds(&frames[TABLE(0)].control, 1 | 7UL << 32); /* an owner that is not there */
 }
 

@@ -171,7 +171,10 @@ static void test_wrong_free_is_caught(void **state)
 
 static void test_random_operations(void **state)
 {
-    static struct { uint8_t *p; size_t size; } object[OBJECTS];
+    static struct {
+        uint8_t *p;
+        size_t size;
+    } object[OBJECTS];
     unsigned seed = 1;
 
     for (unsigned step = 0; step < 200000; step++) {
@@ -202,12 +205,9 @@ static void test_random_operations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_alignment_zero),
-        cmocka_unit_test(test_large_takes_whole_pages_only),
-        cmocka_unit_test(test_absurd_sizes),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_wrong_free_is_caught),
-        cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_sizes_alignment_zero), cmocka_unit_test(test_large_takes_whole_pages_only),
+        cmocka_unit_test(test_absurd_sizes),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_wrong_free_is_caught), cmocka_unit_test(test_random_operations),
     };
 
     return cmocka_run_group_tests(tests, setup_machine, NULL);

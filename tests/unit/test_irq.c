@@ -84,7 +84,8 @@ void pci_write(struct pci_address a, unsigned offset, unsigned bytes, uint32_t v
 }
 unsigned pci_find_capability(struct pci_address a, unsigned id)
 {
-    return a.bus == 0 && ((a.devfn == 0x08 && id == PCI_CAPABILITY_MSI) || (a.devfn == 0x10 && id == PCI_CAPABILITY_MSIX))
+    return a.bus == 0 &&
+                   ((a.devfn == 0x08 && id == PCI_CAPABILITY_MSI) || (a.devfn == 0x10 && id == PCI_CAPABILITY_MSIX))
                ? 0x50
                : 0;
 }
@@ -498,9 +499,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(test_edge),      T(test_level),        T(test_shared_level), T(test_setup_gsi),       T(test_croft_own),
-        T(test_refusals),  T(test_affinity),     T(test_eoi_page),     T(test_hole_in_vectors), T(test_msi),
-        T(test_msi_refusals), T(test_msix),      T(test_msix_refusals), T(test_guest_writes),   T(test_free_pirq),
+        T(test_edge),         T(test_level),    T(test_shared_level),  T(test_setup_gsi),       T(test_croft_own),
+        T(test_refusals),     T(test_affinity), T(test_eoi_page),      T(test_hole_in_vectors), T(test_msi),
+        T(test_msi_refusals), T(test_msix),     T(test_msix_refusals), T(test_guest_writes),    T(test_free_pirq),
         T(test_reuse),
     };
 

@@ -61,15 +61,15 @@ static void leaf_entries_that_are_refused(void **state)
 {
     const uint64_t l1 = ROOT_MFN(1), old = at(l1)[300] = 0;
 
-    refused(set_entry(l1, 300, entry(l1, RW)));                    /* itself */
-    refused(set_entry(l1, 300, entry(ROOT_MFN(4), RW)));           /* a table */
-    refused(set_entry(l1, 300, entry(dom_mfn(1, 8), RW)));         /* the other domain's */
+    refused(set_entry(l1, 300, entry(l1, RW)));            /* itself */
+    refused(set_entry(l1, 300, entry(ROOT_MFN(4), RW)));   /* a table */
+    refused(set_entry(l1, 300, entry(dom_mfn(1, 8), RW))); /* the other domain's */
     refused(set_entry(l1, 300, entry(dom_mfn(1, 8), RO)));
-    refused(set_entry(l1, 300, entry(0, RO)));                     /* Croft's */
+    refused(set_entry(l1, 300, entry(0, RO))); /* Croft's */
     refused(set_entry(l1, 300, entry(HOLE_TABLES, RO)));
     refused(set_entry(l1, 300, entry(FREE_FIRST, RO)));
     refused(set_entry(l1, 300, entry(SHARED_RO, RW)));
-    refused(set_entry(l1, 300, entry(RAM_FRAMES, RW)));            /* beyond RAM, no device */
+    refused(set_entry(l1, 300, entry(RAM_FRAMES, RW))); /* beyond RAM, no device */
     refused(set_entry(l1, 300, entry(0xffffffffffUL, RO)));
     refused(set_entry(l1, 300, entry(IO_FIRST, RO)));
     refused(set_entry(l1, 300, entry(IO_FORBIDDEN_MFN, RO)));
@@ -298,13 +298,17 @@ static void update_of_hypervisor_addresses(void **state)
 
 static void update_with_device_memory(void **state)
 {
-    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, 300 << PAGE_SHIFT, entry(IO_FULL_MFN, RW), 0, DOMID_IO), 0);
+    assert_int_equal(
+        hypercall(hypercall_update_va_mapping_otherdomain, 300 << PAGE_SHIFT, entry(IO_FULL_MFN, RW), 0, DOMID_IO), 0);
     refused(hypercall(hypercall_update_va_mapping_otherdomain, 301 << PAGE_SHIFT, entry(spare(0), RW), 0, DOMID_IO));
-    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, 301 << PAGE_SHIFT, entry(dom_mfn(1, 8), RW), 0, 2), -EPERM);
-    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, 301 << PAGE_SHIFT, entry(spare(0), RW), 0, 1), 0);
+    assert_int_equal(
+        hypercall(hypercall_update_va_mapping_otherdomain, 301 << PAGE_SHIFT, entry(dom_mfn(1, 8), RW), 0, 2), -EPERM);
+    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, 301 << PAGE_SHIFT, entry(spare(0), RW), 0, 1),
+                     0);
     self = 2;
-    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, 300 << PAGE_SHIFT, entry(IO_FULL_MFN, RW), 0, DOMID_IO),
-                     -EPERM);
+    assert_int_equal(
+        hypercall(hypercall_update_va_mapping_otherdomain, 300 << PAGE_SHIFT, entry(IO_FULL_MFN, RW), 0, DOMID_IO),
+        -EPERM);
     self = 0;
 }
 
@@ -429,7 +433,9 @@ static void pin_a_tree_with_a_fault(void **state)
     }
 }
 
-struct snapshot { uint64_t type[RAM_FRAMES], control[RAM_FRAMES]; };
+struct snapshot {
+    uint64_t type[RAM_FRAMES], control[RAM_FRAMES];
+};
 static void take_snapshot(struct snapshot *s)
 {
     for (unsigned i = 0; i < RAM_FRAMES; i++) {
@@ -678,7 +684,8 @@ static void clear_and_copy(void **state)
 
 /* ---- Emulated writes ---- */
 
-static int write_bytes(uint64_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg, uint64_t old, uint64_t *seen)
+static int write_bytes(uint64_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg, uint64_t old,
+                       uint64_t *seen)
 {
     return mmu_write_entry_bytes(V0, MFN(table), offset, bytes, value, cmpxchg, old, seen);
 }

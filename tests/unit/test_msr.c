@@ -19,7 +19,10 @@
 struct cpu_features cpu_features;
 static struct domain dom;
 static struct vcpu vcpu;
-static struct { uint32_t msr; uint64_t value; } host[32];
+static struct {
+    uint32_t msr;
+    uint64_t value;
+} host[32];
 static unsigned host_count, host_writes;
 static const void *hypercall_page;
 
@@ -64,10 +67,10 @@ static void have(uint32_t msr, uint64_t value)
 
 static int setup(void **state)
 {
-    static const uint32_t msrs[] = {MSR_TSC, 0x17, 0x8b, 0x1a0, MSR_PAT, MSR_FS_BASE, MSR_GS_BASE,
-                                    MSR_KERNEL_GS_BASE, MSR_TSC_AUX, 0x49, 0xc0010010, 0xc001001a, 0xc0010058,
-                                    0xc0010061, MSR_EFER, MSR_LSTAR, MSR_STAR, 0x3a,
-                                    0x480, MSR_X2APIC + 2, 0xc0010114, 0xc0010117};
+    static const uint32_t msrs[] = {
+        MSR_TSC,     0x17, 0x8b,       0x1a0,          MSR_PAT,    MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+        MSR_TSC_AUX, 0x49, 0xc0010010, 0xc001001a,     0xc0010058, 0xc0010061,  MSR_EFER,    MSR_LSTAR,
+        MSR_STAR,    0x3a, 0x480,      MSR_X2APIC + 2, 0xc0010114, 0xc0010117};
 
     host_count = host_writes = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
@@ -98,9 +101,9 @@ static void read_fails(uint32_t msr)
 /* The list of abi-in-use: reads and writes that domain 0 makes while it boots on an AMD processor */
 static void what_linux_touches(void **state)
 {
-    static const uint32_t reads[] = {0x1b, 0x8b, 0x179, 0x17a, 0x277, 0x400, 0x401, 0x403, 0x404, 0x405, 0x407,
-                                     0xc0000102, 0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, 0xc0010007,
-                                     0xc0010015, 0xc0010055, 0xc0011029};
+    static const uint32_t reads[] = {0x1b,       0x8b,       0x179,      0x17a,      0x277,      0x400,      0x401,
+                                     0x403,      0x404,      0x405,      0x407,      0xc0000102, 0xc0010000, 0xc0010001,
+                                     0xc0010002, 0xc0010003, 0xc0010007, 0xc0010015, 0xc0010055, 0xc0011029};
     static const uint32_t writes[] = {0x400, 0x401, 0x404, 0x405, 0xc0000101, 0xc0000103, 0xc0010007, 0xc0010015};
 
     for (unsigned i = 0; i < ARRAY_SIZE(reads); i++)
@@ -179,9 +182,22 @@ static void vendor(void **state)
 /* Croft's own, and what does not exist */
 static void hostile(void **state)
 {
-    static const uint32_t msrs[] = {0, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_SYSENTER_EIP, 0x3a, 0x480,
-                                    MSR_X2APIC + 2, MSR_TSC_DEADLINE, MSR_XSS, 0xc0010114, 0xc0010117, 0x40000001,
-                                    0x408, ~0U};
+    static const uint32_t msrs[] = {0,
+                                    MSR_STAR,
+                                    MSR_LSTAR,
+                                    MSR_CSTAR,
+                                    MSR_SYSCALL_MASK,
+                                    MSR_SYSENTER_EIP,
+                                    0x3a,
+                                    0x480,
+                                    MSR_X2APIC + 2,
+                                    MSR_TSC_DEADLINE,
+                                    MSR_XSS,
+                                    0xc0010114,
+                                    0xc0010117,
+                                    0x40000001,
+                                    0x408,
+                                    ~0U};
 
     dom.is_hardware = dom.is_privileged = true;
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
@@ -221,10 +237,14 @@ static void hypercall_msr(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(what_linux_touches, setup), cmocka_unit_test_setup(values, setup),
-        cmocka_unit_test_setup(segment_bases, setup), cmocka_unit_test_setup(tsc_aux, setup),
-        cmocka_unit_test_setup(hardware_domain_only, setup), cmocka_unit_test_setup(vendor, setup),
-        cmocka_unit_test_setup(hostile, setup), cmocka_unit_test_setup(prediction_barrier, setup),
+        cmocka_unit_test_setup(what_linux_touches, setup),
+        cmocka_unit_test_setup(values, setup),
+        cmocka_unit_test_setup(segment_bases, setup),
+        cmocka_unit_test_setup(tsc_aux, setup),
+        cmocka_unit_test_setup(hardware_domain_only, setup),
+        cmocka_unit_test_setup(vendor, setup),
+        cmocka_unit_test_setup(hostile, setup),
+        cmocka_unit_test_setup(prediction_barrier, setup),
         cmocka_unit_test_setup(hypercall_msr, setup),
     };
 

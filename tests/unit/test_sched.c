@@ -42,7 +42,10 @@ void softirq_raise_on(unsigned cpu, enum softirq nr) { cpus[cpu].softirq_pending
 void smp_send_wake(unsigned cpu) { wakes[cpu]++; }
 void log_print(enum log_level level, const char *fmt, ...) {}
 bool event_port_pending(struct domain *dom, unsigned port) { return port_is_pending; }
-bool vcpu_event_deliverable(const struct vcpu *p) { return p->info->evtchn_upcall_pending && !p->info->evtchn_upcall_mask; }
+bool vcpu_event_deliverable(const struct vcpu *p)
+{
+    return p->info->evtchn_upcall_pending && !p->info->evtchn_upcall_mask;
+}
 void event_send_virq(struct vcpu *p, unsigned virq)
 {
     assert_int_equal(virq, VIRQ_TIMER);
@@ -505,9 +508,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f, s) cmocka_unit_test_setup_teardown(f, s, end)
-        TEST(test_spread, setup), TEST(test_shares, setup_one), TEST(test_block_and_events, setup), TEST(test_poll, setup_one),
-        TEST(test_pause, setup), TEST(test_affinity, setup), TEST(test_pull, setup), TEST(test_yield, setup_one),
-        TEST(test_warp_preempts_at_once, setup_one), TEST(test_guest_timers, setup_one), TEST(test_random, setup),
+        TEST(test_spread, setup),
+        TEST(test_shares, setup_one),
+        TEST(test_block_and_events, setup),
+        TEST(test_poll, setup_one),
+        TEST(test_pause, setup),
+        TEST(test_affinity, setup),
+        TEST(test_pull, setup),
+        TEST(test_yield, setup_one),
+        TEST(test_warp_preempts_at_once, setup_one),
+        TEST(test_guest_timers, setup_one),
+        TEST(test_random, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,8 +94,8 @@ static int setup(void **state)
 
 static void test_scale(void **state)
 {
-    const uint64_t rates[] = {1, 3, 1000, 33333, 999999, 1000000, 1000001, 1999999, 2000000, 2000001, 2399987, 3000000, 4000000,
-                              5200000, 123456789};
+    const uint64_t rates[] = {1,       3,       1000,    33333,   999999,  1000000, 1000001,  1999999,
+                              2000000, 2000001, 2399987, 3000000, 4000000, 5200000, 123456789};
 
     srand(7);
     for (unsigned r = 0; r < ARRAY_SIZE(rates); r++) {
@@ -248,7 +248,10 @@ static void test_runstate(void **state)
 /* The other "CPU" saw a TSC far ahead of ours. (Last: the result stays.) */
 static void behind(void *arg)
 {
-    struct { spinlock_t lock; uint64_t last; } *c = arg;
+    struct {
+        spinlock_t lock;
+        uint64_t last;
+    } *c = arg;
 
     c->last = rdtsc() + 1000000000000;
 }
@@ -269,8 +272,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-        TEST(test_scale), TEST(test_init), TEST(test_wallclock), TEST(test_time_page), TEST(test_runstate),
-        TEST(test_tscs_out_of_step),
+        TEST(test_scale),     TEST(test_init),     TEST(test_wallclock),
+        TEST(test_time_page), TEST(test_runstate), TEST(test_tscs_out_of_step),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

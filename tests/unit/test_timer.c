@@ -87,7 +87,12 @@ static int setup(void **state)
 
 enum { N = 200 };
 static struct timer timers[N];
-static struct { bool armed; ns_t expires; unsigned fired; unsigned cpu; } model[N];
+static struct {
+    bool armed;
+    ns_t expires;
+    unsigned fired;
+    unsigned cpu;
+} model[N];
 
 static void fired(void *arg)
 {
@@ -231,7 +236,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-        TEST(test_order), TEST(test_past_and_stop), TEST(test_other_cpu), TEST(test_rearm_in_handler), TEST(test_random),
+        TEST(test_order),  TEST(test_past_and_stop), TEST(test_other_cpu), TEST(test_rearm_in_handler),
+        TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,8 +51,8 @@ static void *watch(void *arg)
                 if (before - t > worst[c])
                     worst[c] = before - t;
             }
-            while (t > before && !__atomic_compare_exchange_n(&latest[c], &before, t, 0, __ATOMIC_SEQ_CST,
-                                                              __ATOMIC_SEQ_CST))
+            while (t > before &&
+                   !__atomic_compare_exchange_n(&latest[c], &before, t, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
                 ;
         }
     }
