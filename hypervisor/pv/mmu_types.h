@@ -38,7 +38,7 @@ static inline bool mfn_is_io(mfn_t m) { return !mfn_valid(m) || frame_owner(fram
 int leaf_get_special(struct mmu_context *c, uint64_t *e); /* device memory, and every refusal */
 int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e);
 
-static inline int leaf_get(struct mmu_context *c, uint64_t *e)
+static inline __attribute__((always_inline)) int leaf_get(struct mmu_context *c, uint64_t *e)
 {
     mfn_t m = pte_mfn(*e);
 
@@ -53,14 +53,14 @@ static inline int leaf_get(struct mmu_context *c, uint64_t *e)
 }
 
 /* References for the target of one entry of a table of this level; corrects *e as the ABI wants it. 0, -EINVAL, MMU_RESTART. */
-static inline int entry_get(struct mmu_context *c, unsigned level, uint64_t *e)
+static inline __attribute__((always_inline)) int entry_get(struct mmu_context *c, unsigned level, uint64_t *e)
 {
     if (!(*e & PTE_PRESENT))
         return 0;
     return likely(level == 1) ? leaf_get(c, e) : entry_get_table(c, level, e);
 }
 
-static inline void entry_put(struct mmu_context *c, unsigned level, uint64_t e)
+static inline __attribute__((always_inline)) void entry_put(struct mmu_context *c, unsigned level, uint64_t e)
 {
     mfn_t m = pte_mfn(e);
 
