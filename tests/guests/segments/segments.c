@@ -214,8 +214,11 @@ static void selectors(void)
     check(r.vector == 13, "data in cs: vector %lu", r.vector);
     r = trap_of(far_return, S(SELECTOR(9) & ~3));
     check(r.vector == 13, "cs with RPL 0: vector %lu", r.vector);
-    /* The hypervisor's own descriptors at the end of the table. */
+    /* The hypervisor's own descriptors at the end of the table. After a far return to 32-bit code the upper half of rsp
+     * is undefined: that one is left out (the guest 'traps' runs 32-bit code). */
     for (unsigned s = 0xe000; s < 0xe200; s += 8) {
+        if (s == (FLAT_USER_CS32 & ~7))
+            continue;
         r = trap_of(far_return, S(s | 3));
         if (r.vector == NO_TRAP)
             check_quiet(s == (FLAT_KERNEL_CS & ~7), "cs %x could be loaded", s | 3);

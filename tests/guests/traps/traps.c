@@ -475,7 +475,8 @@ static void user_mode_32(void)
     check(r.vector == 6 && r.rip == CODE32 + 1 && r.rax == 1, "it is 32-bit code: rip %lx rax %lx", r.rip, r.rax);
     r = RUN32(0xcd, 0x80);
     check(r.vector == 0x80 && r.rip == CODE32 + 2, "32-bit user int $0x80: vector %lu", r.vector);
-    r = RUN32(0xa1, 0x00, 0x00, 0x00, 0x00);
+    /* mov $FLAT_RING3_DS32, %eax; mov %eax, %ds; mov 0, %eax. With a null ds it would be a #GP. */
+    r = RUN32(0xb8, 0x2b, 0xe0, 0x00, 0x00, 0x8e, 0xd8, 0xa1, 0x00, 0x00, 0x00, 0x00);
     check(r.vector == 14 && r.error == 4, "32-bit user #PF: vector %lu error %lx", r.vector, r.error);
     r = RUN32(0xf4);
     check(r.vector == 13, "32-bit user hlt: vector %lu", r.vector);
