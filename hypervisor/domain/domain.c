@@ -10,6 +10,7 @@
 #include "platform/irq.h"
 #include "platform/power.h"
 #include "pv/mmu.h"
+#include "sched/bvt.h"
 #include "sched/time.h"
 
 struct domain *domain0, *idle_domain;
@@ -31,12 +32,14 @@ void domains_init(void)
     strlcpy(idle_domain->name, "idle", sizeof(idle_domain->name));
     current = idle_vcpu_create(0);
     ASSERT(current);
+    domain_free_init();
     key_register('q', "domains and their vcpus", domain_key_report);
     key_register('0', "domain 0's registers", domain0_registers_report);
     key_register('a', "audit of all frames and page tables", audit_key);
     key_register('m', "free memory", alloc_key_report);
     key_register('c', "hypercall counters", hypercall_key_report);
     key_register('e', "event channels", event_key_report);
+    key_register('g', "grant tables", grant_key_report);
     key_register('r', "run queues", sched_key_report);
     key_register('t', "timers", timers_key_report);
 }
@@ -53,6 +56,8 @@ static struct domain *find(domid_t id)
 
 struct domain *domain_owner_of_frame(domid_t id) { return find(id); }
 
+bool domain_id_in_use(domid_t id) { return find(id) != NULL; }
+
 bool domain_get(struct domain *d)
 {
     int refs = READ_ONCE(d->refs);
@@ -66,8 +71,30 @@ bool domain_get(struct domain *d)
 
 void domain_put(struct domain *d)
 {
-    /* Domains are not taken down yet (domctl destroydomain): the list's reference stays for ever. */
-    ASSERT(__atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL) > 0);
+    int refs = __atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL);
+
+    ASSERT(refs >= 0);
+    if (!refs)
+        domain_free_later(d);
+}
+
+struct domain *domain_next(struct domain *prev)
+{
+    struct list *at;
+    struct domain *d = NULL;
+
+    spin_lock(&domain_list_lock);
+    at = prev ? prev->list.next : domain_list.next; /* prev is on the list: we have a reference */
+    for (; at != &domain_list; at = at->next) {
+        d = container_of(at, struct domain, list);
+        if (domain_get(d))
+            break;
+        d = NULL;
+    }
+    spin_unlock(&domain_list_lock);
+    if (prev)
+        domain_put(prev);
+    return d;
 }
 
 struct domain *domain_get_by_id(domid_t id)
@@ -113,7 +140,29 @@ static bool enter_list(struct domain *d)
     return ok;
 }
 
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages)
+struct domain *domain_get_from_id(domid_t id)
+{
+    struct domain *d;
+
+    spin_lock(&domain_list_lock);
+    list_for_each (d, &domain_list, list)
+        if (d->id >= id && domain_get(d))
+            break;
+    if (&d->list == &domain_list)
+        d = NULL;
+    spin_unlock(&domain_list_lock);
+    return d;
+}
+
+void domain_unlist(struct domain *d)
+{
+    spin_lock(&domain_list_lock);
+    domain_ids[d->id / IDS_PER_PAGE][d->id % IDS_PER_PAGE] = NULL;
+    list_remove(&d->list);
+    spin_unlock(&domain_list_lock);
+}
+
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
 {
     struct domain *d = new_object(struct domain);
 
@@ -121,15 +170,17 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages)
         return NULL;
     d->id = id;
     snprintf(d->name, sizeof(d->name), "d%u", id);
-    d->refs = 1;
+    d->refs = 2; /* its life, its frames */
+    d->is_privileged = d->is_hardware = is_hardware;
     d->vcpu_count = min(max_vcpus, (unsigned)MAX_VCPUS);
     d->max_pages = max_pages;
     d->node = NODE_ANY;
+    d->weight = BVT_WEIGHT_DEFAULT;
     d->shared_info = alloc_pages(0);
     if (!d->shared_info)
         goto no_memory;
     frame_share(virt_to_mfn(d->shared_info), d, true);
-    if (event_init_domain(d) || irq_init_domain(d))
+    if (event_init_domain(d) || (is_hardware && irq_init_domain(d)))
         goto no_memory;
     if (!enter_list(d)) {
         event_destroy_domain(d);
@@ -177,6 +228,8 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
         descriptor_window_set(v, slot, INVALID_MFN);
     event_init_vcpu(v);
     sched_init_vcpu(v, cpu);
+    if (d->weight != BVT_WEIGHT_DEFAULT)
+        vcpu_set_weight(v, d->weight);
     time_update_vcpu(v);
     d->vcpus[id] = v;
     return v;
@@ -236,11 +289,27 @@ void domain_shutdown(struct domain *d, int reason)
     }
     spin_unlock(&d->lock);
     log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
+    event_send_global_virq(domain0, VIRQ_DOM_EXC);
+}
+
+void domain_resume(struct domain *d)
+{
+    bool was_shut_down;
+
+    spin_lock(&d->lock);
+    was_shut_down = d->shut_down && !d->dying;
+    if (was_shut_down) {
+        d->shut_down = false;
+        d->crashed = false;
+        d->shutdown_reason = -1;
+    }
+    spin_unlock(&d->lock);
+    if (was_shut_down)
+        domain_unpause(d);
 }
 
 void domain_crash(struct domain *d, const char *fmt, ...)
 {
-    static char reasons[128];
     char text[256];
     va_list ap;
 
@@ -250,8 +319,7 @@ void domain_crash(struct domain *d, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     log_error("%s crashed: %s", d->name, text);
-    strlcpy(reasons, text, sizeof(reasons));
-    d->crash_reason = reasons;
+    strlcpy(d->crash_reason, text, sizeof(d->crash_reason));
     if (current->domain == d)
         report_vcpu(current, guest_regs());
     domain_shutdown(d, SHUTDOWN_crash);
@@ -262,10 +330,13 @@ void domain_key_report(void)
     struct domain *d;
     struct vcpu *v;
 
-    list_for_each (d, &domain_list, list) {
-        log_info("%s: %lu of %lu pages, %u vcpus%s%s%s\n", d->name, d->tot_pages, d->max_pages, d->vcpu_count,
-                 d->is_privileged ? ", privileged" : "", d->crashed ? ", crashed" : "",
-                 d->pause_count ? ", paused" : "");
+    for (d = domain_next(NULL); d; d = domain_next(d)) {
+        log_info("%s: %lu of %lu pages, %u vcpus%s%s%s%s\n", d->name, d->tot_pages, d->max_pages, d->vcpu_count,
+                 d->is_privileged ? ", privileged" : "",
+                 d->dying     ? ", dying"
+                 : d->crashed ? ", crashed"
+                              : "",
+                 d->pause_count ? ", paused" : "", d->shut_down ? ", shut down" : "");
         for_each_vcpu (d, v)
             if (v->initialised)
                 log_info("  v%u on CPU %u: %s%s%s pending %u masked %u, rip 0x%lx\n", v->id, v->processor,

@@ -1,13 +1,17 @@
 /*
  * Domains and their virtual CPUs.
- * A domain lives while it has references (domain_get/put): the list itself holds one. Locks: domain_list_lock for the
- * list; d->lock for life-cycle changes; d->mm_lock for page-table types (memory/frame.h); others in their modules.
+ * A domain lives while it has references (domain_get/put): its life holds one, until domain_destroy has taken everything from
+ * it, and its frames hold one, until the last of them is free: others may have mapped some. So the owner of a frame in use is
+ * always there. With the last reference it leaves the list and is freed by a softirq (domain/domain_destroy.c).
+ * Locks: domain_list_lock for the list; d->lock for life-cycle changes; d->mm_lock for page-table types (memory/frame.h);
+ * others in their modules.
  */
 #ifndef DOMAIN_DOMAIN_H
 #define DOMAIN_DOMAIN_H
 
 #include "cpu/percpu.h"
 #include "domain/event.h"
+#include "domain/grant.h"
 #include "lib/list.h"
 #include "memory/frame.h"
 #include "pv/pv.h"
@@ -16,7 +20,7 @@
 #define DOMID_IDLE_VCPUS 0x7fffU /* the domain of the idle vcpus */
 #define MAX_VCPUS 128            /* a domain; more than NR_CPUS is allowed */
 
-struct grant_table;
+struct cpu_policy;
 struct fpu_state;
 
 struct vcpu {
@@ -54,34 +58,48 @@ struct domain {
     domid_t id;
     volatile int refs;
     spinlock_t lock;
-    bool is_privileged; /* domain 0 */
-    bool is_hardware;   /* owns the platform's devices */
-    volatile bool dying, shut_down, crashed;
+    bool is_privileged;  /* domain 0 */
+    bool is_hardware;    /* owns the platform's devices */
+    volatile bool dying; /* being taken down: gets no more frames, channels, mappings. Never cleared */
+    volatile bool shut_down, crashed;
+    bool started; /* was unpaused once: what is decided before a domain runs (CPU policy) is fixed */
     int shutdown_reason;
-    const char *crash_reason;
+    char crash_reason[96];
     xen_domain_handle_t handle;
     char name[16]; /* for the log: "d0" */
 
-    struct shared_info *shared_info; /* Croft's address */
+    struct shared_info *shared_info; /* Croft's address; never null */
     uint32_t vcpu_count;             /* size of vcpus[] */
     struct vcpu *vcpus[MAX_VCPUS];
     volatile int pause_count;
+    bool paused_for_audit; /* memory/audit.c */
+    bool paused_by_tools;  /* XEN_DOMCTL_pausedomain; under lock */
+    int teardown_step;     /* domain_destroy: what is done; used by whoever has 'teardown_busy' */
+    volatile bool teardown_busy;
+    struct domain *next_dead; /* domain_destroy.c */
 
     /* Memory */
     spinlock_t mm_lock; /* page-table types of this domain's frames */
     spinlock_t page_list_lock;
-    uint32_t page_list; /* first owned frame, 0: none (linked by frame->next/prev) */
+    uint32_t page_list;       /* first owned frame, 0: none (linked by frame->next/prev) */
+    uint32_t released_list;   /* while dying: owned frames that were given back, but are in use by others */
+    bool put_with_last_frame; /* the frames' reference to the domain goes when tot_pages gets to 0 */
     uint64_t tot_pages, max_pages;
-    cpumask_t dirty_cpus; /* CPUs that may hold translations of it */
-    uint32_t vm_assist;   /* bits of VMASST_TYPE_* */
+    uint64_t claimed_pages; /* XENMEM_claim_pages: promised, not yet allocated; memory/alloc.c */
+    cpumask_t dirty_cpus;   /* CPUs that may hold translations of it */
+    uint64_t vm_assist;     /* bits of VMASST_TYPE_* */
     uint64_t p2m_max_pfn;
     unsigned node;
 
     struct event_domain event;
-    struct grant_table *grant;
+    struct grant_table grant;
     struct pv_domain pv;
-    struct irq_domain *irq; /* PIRQs: platform/pirq.h */
+    struct irq_domain *irq;        /* PIRQs: platform/pirq.h; null: it has no devices */
+    struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
+    struct cpu_policy *cpu_policy; /* null: the default of PV domains */
 
+    uint32_t weight;                    /* of its vcpus: sched/bvt.h */
+    uint32_t tsc_mode, tsc_incarnation; /* XEN_DOMCTL_settscinfo: kept for who asks */
     int64_t time_offset_seconds;
     ns_t watchdog_expires[2];
     struct timer watchdog[2];
@@ -94,15 +112,33 @@ extern struct list domain_list;
 extern spinlock_t domain_list_lock;
 
 void domains_init(void);
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages); /* null: no memory or id in use */
-struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu);            /* null: no memory */
+/* A domain without vcpus and frames, not paused. Null: no memory or id in use. */
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware);
+struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu); /* null: no memory */
 struct domain *domain_get_by_id(domid_t id); /* takes a reference; null if there is none; DOMID_SELF is current's */
+bool domain_id_in_use(domid_t id);           /* at this moment, be it by a domain of which only the number is left */
 struct domain *domain_owner_of_frame(domid_t id); /* without a reference: the caller holds a frame of it */
 bool domain_get(struct domain *d);
-void domain_put(struct domain *d);
+void domain_put(struct domain *d); /* any context */
+/* For walks over all domains without the list's lock: the one with the next higher id, with a reference, or null. Drops prev's;
+ * null begins. */
+struct domain *domain_next(struct domain *prev);
+struct domain *domain_get_from_id(domid_t id); /* the first whose id is not lower, with a reference, or null */
+/*
+ * Ends a domain: takes everything from it, step by step. -ERESTART: there is more to do, call again. 0: done; what others have
+ * mapped of it stays until they give it back, and so long its number is in use. The caller has a reference. Not for domain 0.
+ */
+int domain_destroy(struct domain *d);
+/* False: it is at its end, and its shared_info is no longer the page that it once could map. */
+bool domain_has_shared_info(const struct domain *d);
+void domain_free_init(void); /* boot */
+/* domain/domain_destroy.c: the last reference has gone. Any context. */
+void domain_free_later(struct domain *d);
+void domain_unlist(struct domain *d); /* off the list and the table of ids */
 /* The guest broke its own world: first reason wins; its vcpus stop; for domain 0 the machine reboots or halts. Any context. */
 void domain_crash(struct domain *d, const char *fmt, ...) __printf(2, 3);
-void domain_shutdown(struct domain *d, int reason); /* SHUTDOWN_* */
+void domain_shutdown(struct domain *d, int reason); /* SHUTDOWN_*; tells domain 0 */
+void domain_resume(struct domain *d); /* undoes a shutdown: its vcpus go on behind the call that asked for it */
 void domain_key_report(void);
 void domain0_registers_report(void);
 struct vcpu *idle_vcpu_create(unsigned cpu); /* null: no memory */

@@ -445,17 +445,26 @@ static bool close_all(struct domain *d, bool preemptible)
     return true;
 }
 
+bool event_release_domain(struct domain *d) { return close_all(d, true) && fifo_end(d); }
+
 void event_destroy_domain(struct domain *d)
 {
+    struct event_channel **buckets = d->event.buckets;
+    uint32_t *pirq_ports = d->event.pirq_ports, ports;
+    unsigned long flags;
+
     close_all(d, false);
     fifo_end(d);
-    for (uint32_t i = 0; i < d->event.ports >> EVENT_BUCKET_SHIFT; i++)
-        heap_free(d->event.buckets[i]);
-    heap_free(d->event.buckets);
-    heap_free(d->event.pirq_ports);
+    flags = spin_lock_irqsave(&d->event.lock); /* reports may look at it */
+    ports = d->event.ports;
     d->event.buckets = NULL;
     d->event.pirq_ports = NULL;
     d->event.ports = d->event.pirq_slots = d->event.bucket_slots = 0;
+    spin_unlock_irqrestore(&d->event.lock, flags);
+    for (uint32_t i = 0; i < ports >> EVENT_BUCKET_SHIFT; i++)
+        heap_free(buckets[i]);
+    heap_free(buckets);
+    heap_free(pirq_ports);
 }
 
 /* ---- EVTCHNOP_*: the current domain is the caller ---- */
@@ -967,7 +976,7 @@ void event_key_report(void)
 
     spin_lock(&domain_list_lock);
     list_for_each (d, &domain_list, list)
-        if (d->event.buckets && d->shared_info)
+        if (d->event.buckets)
             report_domain(d);
     spin_unlock(&domain_list_lock);
 }

@@ -41,6 +41,8 @@ struct event_vcpu {
 int event_init_domain(struct domain *d); /* -ENOMEM */
 void event_init_vcpu(struct vcpu *v);
 void event_set_limit(struct domain *d, uint32_t max_ports); /* before the domain runs */
+/* A dying domain: closes all channels and gives the FIFO pages back. False: preempted, call again. */
+bool event_release_domain(struct domain *d);
 /* Closes everything; peers are left unbound. None of d's vcpus runs or will. Interrupts enabled. */
 void event_destroy_domain(struct domain *d);
 

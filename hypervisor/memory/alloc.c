@@ -41,8 +41,8 @@ struct zone {
 } __aligned(64);
 
 static struct zone zones[ZONES];
-static unsigned node_count = 1; /* nodes up to the highest that has memory */
-static uint64_t total_frames;
+static unsigned node_count = 1;         /* nodes up to the highest that has memory */
+static uint64_t node_frames[MAX_NODES]; /* ever given to the allocator */
 
 static unsigned zone_of(mfn_t m)
 {
@@ -277,17 +277,85 @@ void free_pages(void *p, unsigned order)
 
 /* ----- for domains ----- */
 
-/* Counts the pages beforehand, so that two callers cannot pass the limit together. */
-static bool reserve_pages(struct domain *d, uint64_t count)
+/* Claims: the sum of all domains' d->claimed_pages. Taken inside of a page_list_lock. */
+static spinlock_t claim_lock = SPINLOCK_INIT;
+static uint64_t claimed;
+
+uint64_t alloc_claimed_count(void) { return READ_ONCE(claimed); }
+
+int alloc_claim(struct domain *d, uint64_t pages)
+{
+    int rc = 0;
+
+    spin_lock(&d->page_list_lock);
+    spin_lock(&claim_lock);
+    if (!pages) {
+        claimed -= d->claimed_pages;
+        d->claimed_pages = 0;
+    } else if (d->dying || d->claimed_pages || pages < d->tot_pages || pages > d->max_pages) {
+        rc = -EINVAL;
+    } else if (pages - d->tot_pages > alloc_free_count() - min(claimed, alloc_free_count())) {
+        rc = -ENOMEM;
+    } else {
+        d->claimed_pages = pages - d->tot_pages;
+        claimed += d->claimed_pages;
+    }
+    spin_unlock(&claim_lock);
+    spin_unlock(&d->page_list_lock);
+    return rc;
+}
+
+/* d wants pages: is there so much that is not promised to others? What it gets (*part) is no longer promised to it. */
+static bool take_from_claim(struct domain *d, uint64_t count, uint64_t *part)
+{
+    uint64_t own = d->claimed_pages;
+    bool ok;
+
+    *part = 0;
+    if (likely(!READ_ONCE(claimed)))
+        return true;
+    spin_lock(&claim_lock);
+    ok = alloc_free_count() >= claimed - own + count;
+    if (ok) {
+        *part = min(own, count);
+        d->claimed_pages -= *part;
+        claimed -= *part;
+    }
+    spin_unlock(&claim_lock);
+    return ok;
+}
+
+/* Counts the pages beforehand, so that two callers cannot pass the limit together. *part of them were claimed. */
+static bool reserve_pages(struct domain *d, uint64_t count, uint64_t *part)
 {
     bool fits;
 
     spin_lock(&d->page_list_lock);
-    fits = d->tot_pages <= d->max_pages && count <= d->max_pages - d->tot_pages;
+    fits = !d->dying && d->tot_pages <= d->max_pages && count <= d->max_pages - d->tot_pages &&
+           take_from_claim(d, count, part);
     if (fits)
         d->tot_pages += count;
     spin_unlock(&d->page_list_lock);
     return fits;
+}
+
+/* They are not to be had after all; what was claimed is promised as before: there may be smaller blocks. */
+static void unreserve_pages(struct domain *d, uint64_t count, uint64_t part)
+{
+    bool last;
+
+    spin_lock(&d->page_list_lock);
+    d->tot_pages -= count;
+    last = !d->tot_pages && d->put_with_last_frame;
+    if (part && !d->dying) {
+        spin_lock(&claim_lock);
+        d->claimed_pages += part;
+        claimed += part;
+        spin_unlock(&claim_lock);
+    }
+    spin_unlock(&d->page_list_lock);
+    if (unlikely(last))
+        domain_put(d);
 }
 
 /*
@@ -315,22 +383,25 @@ static void give_to_domain(struct domain *d, uint64_t m, uint64_t count)
 
 static mfn_t alloc_for_domain(struct domain *d, unsigned order, unsigned node, uint64_t limit, enum clearing what)
 {
-    uint64_t count, m;
+    uint64_t count, claim, m;
 
     if (order > MAX_ORDER)
         return INVALID_MFN;
     count = 1UL << order;
-    if (!reserve_pages(d, count))
+    if (!reserve_pages(d, count, &claim))
         return INVALID_MFN;
     m = take_block(order, node, limit);
     if (!m) {
-        spin_lock(&d->page_list_lock);
-        d->tot_pages -= count;
-        spin_unlock(&d->page_list_lock);
+        unreserve_pages(d, count, claim);
         return INVALID_MFN;
     }
     prepare_frames(m, count, what);
     give_to_domain(d, m, count);
+    if (unlikely(d->dying)) { /* since it was counted: its frames may have been collected already */
+        for (uint64_t i = 0; i < count; i++)
+            (void)frame_release(MFN(m + i), d);
+        return INVALID_MFN;
+    }
     return MFN(m);
 }
 
@@ -355,24 +426,110 @@ mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned no
     return alloc_for_domain(d, order, node, ANY_ADDRESS, CLEAR_USED);
 }
 
-void alloc_free_domain_frame(mfn_t m, struct domain *owner)
+void alloc_adopt_frame(mfn_t m, struct domain *d)
 {
     struct frame *f = frame_of(m);
 
-    BUG_ON(FRAME_REFS(READ_ONCE(f->control)));
+    spin_lock(&d->page_list_lock);
+    f->prev = 0;
+    f->next = d->released_list;
+    if (f->next)
+        frame_of(MFN(f->next))->prev = (uint32_t)m.n;
+    d->released_list = (uint32_t)m.n;
+    d->tot_pages++;
+    spin_unlock(&d->page_list_lock);
+}
+
+bool alloc_next_to_release(struct domain *d, mfn_t *m)
+{
+    bool held = false;
+
+    while (!held && READ_ONCE(d->page_list)) {
+        spin_lock(&d->page_list_lock);
+        *m = MFN(d->page_list);
+        if (m->n) {
+            struct frame *f = frame_of(*m);
+
+            d->page_list = f->next;
+            if (f->next)
+                frame_of(MFN(f->next))->prev = 0;
+            f->next = d->released_list;
+            if (f->next)
+                frame_of(MFN(f->next))->prev = (uint32_t)m->n;
+            d->released_list = (uint32_t)m->n;
+            held =
+                frame_get(*m, d); /* false: its last reference has gone just now, and it is about to leave the list */
+        }
+        spin_unlock(&d->page_list_lock);
+    }
+    return held;
+}
+
+/* Takes a frame off its owner's list; true if it was the last one that a dying domain's reference stands for. */
+static bool unlink_frame(mfn_t m, struct domain *owner)
+{
+    struct frame *f = frame_of(m);
+    bool last;
+
     spin_lock(&owner->page_list_lock);
     if (f->next)
         frame_of(MFN(f->next))->prev = f->prev;
     if (f->prev)
         frame_of(MFN(f->prev))->next = f->next;
-    else
+    else if (owner->page_list == m.n)
         owner->page_list = f->next;
-    owner->tot_pages--;
+    else
+        owner->released_list = f->next;
+    last = !--owner->tot_pages && owner->put_with_last_frame;
     spin_unlock(&owner->page_list_lock);
+    return last;
+}
+
+void alloc_free_domain_frame(mfn_t m, struct domain *owner)
+{
+    struct frame *f = frame_of(m);
+    bool last;
+
+    BUG_ON(FRAME_REFS(READ_ONCE(f->control)));
+    last = unlink_frame(m, owner);
     m2p_write(m, M2P_INVALID);
     f->type = FREE_USED;
     WRITE_ONCE(f->control, control_word(DOMID_FREE, 0, 0));
     insert_run(m.n, 1);
+    if (unlikely(last))
+        domain_put(owner);
+}
+
+bool alloc_take_claimed_frame(mfn_t m, struct domain *from)
+{
+    struct frame *f = frame_of(m);
+    uint64_t c = READ_ONCE(f->control);
+
+    do {
+        if (FRAME_REFS(c) != 1)
+            return false;
+    } while (!__atomic_compare_exchange_n(&f->control, &c, control_word(DOMID_CROFT, 1, 0), false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    f->type = 0;
+    if (unlink_frame(m, from))
+        domain_put(from);
+    return true;
+}
+
+bool alloc_reserve_frame(struct domain *d)
+{
+    uint64_t claim;
+
+    return reserve_pages(d, 1, &claim);
+}
+
+void alloc_unreserve_frame(struct domain *d) { unreserve_pages(d, 1, 0); }
+
+void alloc_give_taken_frame(mfn_t m, struct domain *to)
+{
+    give_to_domain(to, m.n, 1);
+    if (unlikely(to->dying)) /* its frames may have been collected already */
+        (void)frame_release(m, to);
 }
 
 /* ----- boot and reports ----- */
@@ -391,7 +548,8 @@ void alloc_add_range(mfn_t start, uint64_t count, unsigned node)
 {
     uint64_t end = start.n + count, m = max(start.n, 1UL), run = m; /* [run, m): found to be good, not yet given */
 
-    node_count = max(node_count, min(node, MAX_NODES - 1U) + 1);
+    node = min(node, MAX_NODES - 1U);
+    node_count = max(node_count, node + 1);
     while (m < end) {
         uint64_t section_end = min(end, ROUND_UP(m + 1, (uint64_t)FRAME_SECTION));
 
@@ -399,13 +557,13 @@ void alloc_add_range(mfn_t start, uint64_t count, unsigned node)
             m += mark_free(frame_of(MFN(m)), section_end - m);
         if (m < section_end) { /* one that is not for us */
             insert_run(run, m - run);
-            total_frames += m - run;
+            node_frames[node] += m - run;
             run = ++m;
         }
     }
     if (m > run) {
         insert_run(run, m - run);
-        total_frames += m - run;
+        node_frames[node] += m - run;
     }
 }
 
@@ -423,7 +581,16 @@ uint64_t alloc_free_count(void)
     return sum;
 }
 
-uint64_t alloc_total_count(void) { return total_frames; }
+uint64_t alloc_node_total(unsigned node) { return node < MAX_NODES ? node_frames[node] : 0; }
+
+uint64_t alloc_total_count(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned node = 0; node < node_count; node++)
+        sum += node_frames[node];
+    return sum;
+}
 
 void alloc_key_report(void)
 {

@@ -6,7 +6,7 @@
 #ifndef MEMORY_ALLOC_H
 #define MEMORY_ALLOC_H
 
-#include "lib/types.h"
+#include "lib/util.h"
 
 #define MAX_ORDER 18 /* 1 GiB */
 #define NODE_ANY 0xff
@@ -30,12 +30,29 @@ mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node,
 mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned node);
 /* The last reference to a domain's frame has gone (memory/frame.c): off the owner's list, back to the allocator. */
 void alloc_free_domain_frame(mfn_t m, struct domain *owner);
+/* Promises d so much memory in all (XENMEM_claim_pages); what it gets counts towards it; 0 ends the promise. -ENOMEM: others have it;
+ * -EINVAL: it has a claim, or its limit is lower. */
+int alloc_claim(struct domain *d, uint64_t pages);
+uint64_t alloc_claimed_count(void); /* promised to all domains, not yet theirs */
+/* A page of Croft's that was shared with d becomes a frame of d's, beyond its limit: for frame_disown. */
+void alloc_adopt_frame(mfn_t m, struct domain *d);
+/*
+ * A frame goes from one domain to another: it is claimed (frame_claim) and taken, and is Croft's then; false: it is in use again.
+ * The receiver must have room for one more, which is reserved before the frame is given. If that comes to nothing: free_frames.
+ */
+bool alloc_take_claimed_frame(mfn_t m, struct domain *from) __must_check;
+bool alloc_reserve_frame(struct domain *d) __must_check;
+void alloc_unreserve_frame(struct domain *d);
+void alloc_give_taken_frame(mfn_t m, struct domain *to);
+/* The end of a domain, which gets no more frames: its next frame, with a reference; each comes once. False: there are no more. */
+bool alloc_next_to_release(struct domain *d, mfn_t *m);
 /* 'count' frames in a row, as alloc_frames; given back by free_frame_run. */
 mfn_t alloc_frame_run(uint64_t count, unsigned node);
 void free_frame_run(mfn_t start, uint64_t count);
 uint64_t alloc_free_count(void);  /* frames free now */
 uint64_t alloc_total_count(void); /* frames ever given to the allocator */
 uint64_t alloc_node_free(unsigned node);
+uint64_t alloc_node_total(unsigned node);
 
 void *heap_alloc(size_t size); /* zeroed, 16-byte aligned, 64 from 64 bytes on; null if none. Any size. */
 void heap_free(void *p);       /* null is fine */

@@ -80,7 +80,7 @@ static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
             count(a, to, FRAME_L1 + level - 2, "a table above");
         } else if (!mfn_is_io(to)) {
             count(a, to, e & PTE_WRITE ? FRAME_WRITABLE : FRAME_NONE, "a mapping");
-            if (frame_owner(frame_of(to)) != owner)
+            if (frame_owner(frame_of(to)) != owner && !(frame_of(to)->control & FRAME_FOREIGN) && !m2p_holds(to))
                 finding(a, "L1 0x%lx of d%u entry %u maps frame 0x%lx of d%u", m.n, owner, i, to.n,
                         frame_owner(frame_of(to)));
         }
@@ -88,7 +88,7 @@ static void audit_table(struct audit *a, mfn_t m, unsigned level, domid_t owner)
 }
 
 /* References of unfinished MMU work */
-static void count_held(void *a, mfn_t m) { count(a, m, TYPE_OF(frame_of(m)->type), "a vcpu's unfinished work"); }
+static void count_held(void *a, mfn_t m) { count(a, m, TYPE_OF(frame_of(m)->type), "unfinished work"); }
 
 static void audit_vcpus(struct audit *a)
 {
@@ -101,8 +101,30 @@ static void audit_vcpus(struct audit *a)
                 count(a, v->pv.kernel_root, FRAME_L4, "a vcpu's kernel root");
             if (v->pv.user_root.n)
                 count(a, v->pv.user_root, FRAME_L4, "a vcpu's user root");
-            mmu_each_held(v, count_held, a);
+            mmu_each_held(&v->pv.held, count_held, a);
         }
+    list_for_each (d, &domain_list, list)
+        mmu_each_held(&d->pv.held, count_held, a);
+}
+
+static void count_mapping(void *a, mfn_t m, bool writable)
+{
+    count(a, m, writable ? FRAME_WRITABLE : FRAME_NONE, "a grant mapping");
+}
+
+/* Mappings by grants, and the users that the granters' tables count */
+static void audit_grants(struct audit *a)
+{
+    struct domain *d, *by;
+    uint64_t pins, mappings;
+
+    list_for_each (d, &domain_list, list) {
+        grant_each_mapping(d, count_mapping, a);
+        list_for_each (by, &domain_list, list)
+            if (!grant_counts_agree(d, by, &pins, &mappings))
+                finding(a, "d%u counts %lu uses of its grants by d%u, which has %lu mappings of them", d->id, pins,
+                        by->id, mappings);
+    }
 }
 
 /* References that exist outside of page tables (event arrays, vcpu_info, GDT pages, ...) make the counts larger than what was
@@ -172,19 +194,27 @@ unsigned frame_audit(void)
         log_error("audit: no memory for it\n");
         return 1;
     }
-    list_for_each (d, &domain_list, list) {
-        if (d != current->domain)
+    /* None comes or goes without domain_list_lock, but with it held nobody can be waited for: so pause first. */
+    for (d = domain_next(NULL); d; d = domain_next(d))
+        if (d != current->domain) {
             domain_pause(d);
+            d->paused_for_audit = true;
+        }
+    spin_lock(&domain_list_lock);
+    list_for_each (d, &domain_list, list)
         spin_lock(&d->mm_lock);
-    }
     each_frame(&a, visit);
     audit_vcpus(&a);
+    audit_grants(&a);
     each_frame(&a, check);
-    list_for_each (d, &domain_list, list) {
+    list_for_each (d, &domain_list, list)
         spin_unlock(&d->mm_lock);
-        if (d != current->domain)
+    spin_unlock(&domain_list_lock);
+    for (d = domain_next(NULL); d; d = domain_next(d))
+        if (d->paused_for_audit) {
+            d->paused_for_audit = false;
             domain_unpause(d);
-    }
+        }
     for (uint64_t i = 0; i < bytes / sizeof(struct seen *); i++)
         if (a.chunks[i])
             free_pages(a.chunks[i], 0);

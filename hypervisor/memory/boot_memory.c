@@ -277,7 +277,8 @@ typedef void fill_page_fn(void *page, uint64_t index);
 
 /*
  * Makes a sparse table: pages where there is RAM, large ones where 512 in a row are wanted. 'also', if not 0, is a
- * second address for all of it, for guests. Returns its size in bytes.
+ * second address for all of it, for guests; then all pages are large, for tools map the table by 2 MiB
+ * (XENMEM_machphys_mfn_list). Returns its size in bytes.
  */
 static uint64_t __init make_table(unsigned long va, unsigned long also, uint64_t bytes_described, fill_page_fn *fill)
 {
@@ -288,9 +289,16 @@ static uint64_t __init make_table(unsigned long va, unsigned long also, uint64_t
         maddr_t at;
 
         step = 1;
-        if (!page_wanted(i, bytes_described))
+        if (also) {
+            if (!page_wanted(i / ENTRIES, bytes_described * ENTRIES)) {
+                step = ENTRIES;
+                continue;
+            }
+            row = ENTRIES;
+        } else if (!page_wanted(i, bytes_described)) {
             continue;
-        if (!(i % ENTRIES))
+        }
+        if (!row && !(i % ENTRIES))
             while (row < ENTRIES && page_wanted(i + row, bytes_described))
                 row++;
         if (row == ENTRIES)

@@ -43,7 +43,7 @@ void frame_last_writable_put(struct frame *f)
 void frame_type_changed(struct frame *f, const struct domain *d, bool first)
 {
     if (first) {
-        tlb_flush_since(&d->dirty_cpus, f->tlb_stamp);
+        tlb_flush_since(frame_users(f, d), f->tlb_stamp);
         __atomic_fetch_and(&f->type, ~TYPE_FLUSHING, __ATOMIC_RELEASE);
         return;
     }
@@ -54,6 +54,20 @@ void frame_type_changed(struct frame *f, const struct domain *d, bool first)
 bool frame_get_writable(mfn_t m, const struct domain *d) { return mfn_valid(m) && frame_writable_get(frame_of(m), d); }
 
 void frame_put_writable(mfn_t m) { frame_writable_put(frame_of(m)); }
+
+bool frame_get_foreign(mfn_t m, const struct domain *d, bool writable)
+{
+    if (!mfn_valid(m) || !frame_ref_get(frame_of(m), d->id))
+        return false;
+    /* Before the reference is used for anything: a later change of type has to see the mark. */
+    frame_mark_foreign(frame_of(m));
+    if (!writable)
+        return true;
+    bool ok = frame_writable_get(frame_of(m), d);
+
+    frame_ref_put(frame_of(m)); /* a writable one came with another */
+    return ok;
+}
 
 bool frame_release(mfn_t m, struct domain *d)
 {
@@ -79,6 +93,16 @@ void frame_share(mfn_t m, struct domain *d, bool writable)
     f->type = 0;
     __atomic_store_n(&f->control, 1 | (uint64_t)d->id << OWNER_SHIFT | FRAME_SHARED | (writable ? 0 : FRAME_SHARED_RO),
                      __ATOMIC_RELEASE);
+}
+
+void frame_disown(mfn_t m, struct domain *d)
+{
+    struct frame *f = frame_of(m);
+
+    ASSERT(f->control & FRAME_SHARED);
+    alloc_adopt_frame(m, d);
+    __atomic_fetch_and(&f->control, ~(FRAME_SHARED | FRAME_SHARED_RO), __ATOMIC_RELEASE);
+    frame_put(m); /* the reference that FRAME_SHARED stood for */
 }
 
 int frame_unshare(mfn_t m)

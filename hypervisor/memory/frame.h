@@ -42,6 +42,9 @@ struct frame {
 #define FRAME_SHARED                                                                                                   \
     (1UL << 49) /* Croft's page that a domain may map (shared_info, grant table): never freed by refs */
 #define FRAME_SHARED_RO (1UL << 50) /* ... only read-only */
+#define FRAME_FOREIGN                                                                                                  \
+    (1UL                                                                                                               \
+     << 51) /* another domain has mapped it since it was allocated: a change of type flushes all CPUs, not only the owner's */
 
 #define TYPE_COUNT(t) ((uint32_t)(t))
 #define TYPE_OF(t) ((enum frame_type)((t) >> 32 & 15))
@@ -84,6 +87,8 @@ void frame_put(mfn_t m); /* the last one frees the frame */
 /* As frame_get, and a WRITABLE type reference; false also if it is in use as a table or descriptor page. */
 bool frame_get_writable(mfn_t m, const struct domain *d) __must_check;
 void frame_put_writable(mfn_t m);
+/* The same for a mapping by another domain than the owner d: a general reference, with a WRITABLE one if 'writable'. */
+bool frame_get_foreign(mfn_t m, const struct domain *d, bool writable) __must_check;
 /* The owner gives the frame up (drops FRAME_ALLOCATED). False if it did so before. */
 bool frame_release(mfn_t m, struct domain *d);
 /*
@@ -96,8 +101,11 @@ void frame_unclaim(mfn_t m);
 /* Makes a frame of Croft's (from alloc_pages) mappable by d. Stays until frame_unshare, which needs no mapping left (else -EBUSY). */
 void frame_share(mfn_t m, struct domain *d, bool writable);
 int frame_unshare(mfn_t m);
+/* Croft gives up a page that d may have mapped, or others from d: it becomes an ordinary frame of d's, free with the last mapping. */
+void frame_disown(mfn_t m, struct domain *d);
 
 /* Machine-to-physical table */
+bool m2p_holds(mfn_t m); /* is it one of the table's own frames? hypercall/memory.c */
 #define M2P_INVALID (~0UL)
 #ifdef CROFT_HOST_TEST
 uint64_t m2p_read(mfn_t m);

@@ -23,4 +23,11 @@ bool frame_claim(mfn_t m, const struct domain *d)
     return true;
 }
 
-void frame_unclaim(mfn_t m) { __atomic_fetch_or(&frame_of(m)->control, FRAME_ALLOCATED, __ATOMIC_RELEASE); }
+void frame_unclaim(mfn_t m)
+{
+    struct domain *d = domain_owner_of_frame(frame_owner(frame_of(m)));
+
+    __atomic_fetch_or(&frame_of(m)->control, FRAME_ALLOCATED, __ATOMIC_SEQ_CST);
+    if (unlikely(d->dying)) /* its frames may have been collected already, this one without effect */
+        (void)frame_release(m, d);
+}

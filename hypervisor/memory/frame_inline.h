@@ -21,6 +21,18 @@ void frame_last_writable_put(struct frame *f);          /* frame_writable_put wh
 /* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
 void frame_type_changed(struct frame *f, const struct domain *d, bool first);
 
+static inline void frame_mark_foreign(struct frame *f)
+{
+    if (!(READ_ONCE(f->control) & FRAME_FOREIGN))
+        __atomic_fetch_or(&f->control, FRAME_FOREIGN, __ATOMIC_SEQ_CST);
+}
+
+/* The CPUs that may hold translations of a frame of d's. */
+static inline const cpumask_t *frame_users(const struct frame *f, const struct domain *d)
+{
+    return unlikely(READ_ONCE(f->control) & FRAME_FOREIGN) ? &cpu_online : &d->dirty_cpus;
+}
+
 static inline bool frame_ref_get(struct frame *f, domid_t owner)
 {
     uint64_t c = READ_ONCE(f->control);

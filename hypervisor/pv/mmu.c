@@ -84,23 +84,50 @@ static inline __attribute__((always_inline)) int update_frame(struct mmu_context
     return 0;
 }
 
-/* The domain whose frames a request may map; DOMID_IO gives null with no error: device memory only. Others are not to be had. */
-static struct domain *frames_domain(unsigned domid, long *err)
+long mmu_domain_get(unsigned domid, struct domain **d)
 {
-    struct domain *d = current->domain;
+    struct domain *self = current->domain;
 
-    *err = 0;
-    if (domid == DOMID_SELF || domid == d->id)
-        return d;
-    if (domid == DOMID_IO && d->pv.io_memory)
-        return NULL;
-    *err = d->is_privileged ? refuse(-ESRCH, "mmu_update on frames of domain %u: there is no such domain\n", domid)
-                            : refuse(-EPERM, "mmu_update on frames of domain %u needs privilege\n", domid);
-    return NULL;
+    if (domid != DOMID_SELF && domid != self->id && !self->is_privileged)
+        return refuse(-EPERM, "MMU: frames of domain %u need privilege\n", domid);
+    *d = domain_get_by_id((domid_t)domid);
+    return *d ? 0 : refuse(-ESRCH, "MMU: there is no domain %u\n", domid);
 }
 
-static long machphys_update(struct domain *frames, mfn_t m, uint64_t pfn)
+/* Whose frames a request may map, for tables of 'owner': sets c->frames, or c->foreign with a reference, or c->m2p. */
+static long context_for_frames(struct mmu_context *c, struct domain *owner, unsigned domid)
 {
+    struct domain *self = current->domain, *d;
+    long rc;
+
+    if (domid == DOMID_IO && self->pv.io_memory)
+        return 0;
+    if (domid == DOMID_XEN && self->is_privileged) {
+        c->m2p = true;
+        return 0;
+    }
+    rc = mmu_domain_get(domid, &d);
+    if (rc)
+        return rc;
+    if (d == owner) {
+        c->frames = d; /* the caller of this function has a reference */
+        domain_put(d);
+    } else {
+        c->foreign = d;
+    }
+    return 0;
+}
+
+static void context_end(struct mmu_context *c)
+{
+    if (unlikely(c->foreign))
+        domain_put(c->foreign);
+}
+
+static long machphys_update(const struct mmu_context *c, mfn_t m, uint64_t pfn)
+{
+    const struct domain *frames = c->frames ? c->frames : c->foreign;
+
     if (!frames || !frame_get(m, frames))
         return refuse(-EINVAL, "machine-to-physical update of frame 0x%lx, which this domain does not own\n", m.n);
     m2p_write(m, pfn);
@@ -108,32 +135,23 @@ static long machphys_update(struct domain *frames, mfn_t m, uint64_t pfn)
     return 0;
 }
 
-long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
+/* The elements of a call: page tables of d's, in the context that the caller made. */
+static inline __attribute__((always_inline)) long update_tables(struct mmu_context *c, struct domain *d,
+                                                                const struct mmu_update *reqs, uint32_t count,
+                                                                uint64_t a_done, uint64_t a_foreign)
 {
-    struct vcpu *v = current;
-    struct domain *d = v->domain, *frames = d;
-    const struct mmu_update *reqs = (const struct mmu_update *)a_reqs;
-    uint32_t count = (uint32_t)a_count, i = 0, done = 0;
-    struct mmu_context c;
+    uint32_t i = 0, done = 0;
     long rc = 0;
 
-    if (unlikely(a_foreign != DOMID_SELF)) {
-        if (a_foreign >> 16)
-            return refuse(-ENOSYS, "mmu_update of another domain's page tables\n");
-        frames = frames_domain((uint16_t)a_foreign, &rc);
-        if (rc)
-            return rc;
-    }
     if (unlikely(count & MMU_PREEMPTED)) {
         count &= ~MMU_PREEMPTED;
         if (a_done && copy_from_guest(&done, (void *)a_done, sizeof(done)))
             return -EFAULT;
     }
-    c = (struct mmu_context){.frames = frames, .v = v};
-    if (unlikely(v->pv.doomed)) {
-        c.l = domain_mm_lock(d);
-        rc = mmu_drain_doomed(&c) ? 0 : MMU_RESTART;
-        domain_mm_unlock(c.l);
+    if (unlikely(c->held->doomed)) {
+        c->l = domain_mm_lock(d);
+        rc = mmu_drain_doomed(c) ? 0 : MMU_RESTART;
+        domain_mm_unlock(c->l);
     }
     for (; !rc && i < count; i++) {
         struct mmu_update u;
@@ -147,28 +165,28 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
             rc = -EFAULT;
             break;
         }
-        c.l = domain_mm_lock(d);
-        if (unlikely(v->pv.doomed))
-            preempted = !mmu_drain_doomed(&c);
+        c->l = domain_mm_lock(d);
+        if (unlikely(c->held->doomed))
+            preempted = !mmu_drain_doomed(c);
         if (likely(!preempted)) {
             mfn_t m = MFN((u.ptr & ~7UL) >> PAGE_SHIFT);
 
             if (likely(!(u.ptr & 5))) /* MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD */
-                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, u.ptr & MMU_PT_UPDATE_PRESERVE_AD);
+                rc = update_frame(c, m, u.ptr & 0xff8, u.val, u.ptr & MMU_PT_UPDATE_PRESERVE_AD);
             else if ((u.ptr & 7) == MMU_PT_UPDATE_NO_TRANSLATE) /* PV entries hold machine frames anyway */
-                rc = update_frame(&c, m, u.ptr & 0xff8, u.val, false);
+                rc = update_frame(c, m, u.ptr & 0xff8, u.val, false);
             else if ((u.ptr & 7) == MMU_MACHPHYS_UPDATE)
-                rc = machphys_update(frames, m, u.val);
+                rc = machphys_update(c, m, u.val);
             else
                 rc = refuse(-ENOSYS, "mmu_update command %lu\n", u.ptr & 7);
-            if (unlikely(v->pv.kept && rc != MMU_RESTART))
-                mmu_drop_kept(&c);
-            if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
+            if (unlikely(c->held->kept && rc != MMU_RESTART))
+                mmu_drop_kept(c);
+            if (unlikely(c->held->doomed) && !mmu_drain_doomed(c))
                 preempted = true; /* this element is done, its cleaning up is not */
         } else {
             rc = MMU_RESTART;
         }
-        domain_mm_unlock(c.l);
+        domain_mm_unlock(c->l);
         if (unlikely(rc))
             break;
         if (unlikely(preempted)) {
@@ -185,38 +203,47 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
     return rc;
 }
 
-/* One step down: the table that entry 'slot' of m points to. Hypervisor slots hold large pages; a guest's do not. */
-static inline bool walk_step(mfn_t *m, unsigned long slot)
+long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
 {
-    uint64_t e = ((uint64_t *)mfn_to_virt(*m))[slot & 511];
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    struct mmu_context c = {.frames = d, .held = &v->pv.held};
+    long rc;
 
-    *m = pte_mfn(e);
-    return likely((e & (PTE_PRESENT | PTE_PSE)) == PTE_PRESENT);
-}
-
-static inline bool find_l1_table(const struct vcpu *v, unsigned long va, mfn_t *m)
-{
-    *m = v->pv.kernel_root;
-    return walk_step(m, va >> 39) && walk_step(m, va >> 30) && walk_step(m, va >> 21);
+    if (likely(a_foreign == DOMID_SELF))
+        return update_tables(&c, d, (const struct mmu_update *)a_reqs, (uint32_t)a_count, a_done, a_foreign);
+    if ((uint32_t)a_foreign >> 16) { /* somebody else's page tables: their domain's number plus one */
+        rc = mmu_domain_get((uint16_t)((uint32_t)a_foreign >> 16) - 1, &d);
+        if (rc)
+            return rc;
+        if (d != v->domain)
+            c.held = &d->pv.held;
+    } else {
+        domain_get(d); /* cannot fail: it runs */
+    }
+    c.frames = NULL;
+    rc = context_for_frames(&c, d, (uint16_t)a_foreign);
+    if (!rc)
+        rc = update_tables(&c, d, (const struct mmu_update *)a_reqs, (uint32_t)a_count, a_done, a_foreign);
+    context_end(&c);
+    domain_put(d);
+    return rc;
 }
 
 uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
 {
-    if (!find_l1_table(v, va, l1_mfn))
+    if (!mmu_find_l1_table(v, va, l1_mfn))
         return 0;
     *l1_slot = va >> 12 & 511;
     return ((uint64_t *)mfn_to_virt(*l1_mfn))[*l1_slot];
 }
-
-/* By the slot: an address that is not canonical leads to the hypervisor's tables as well. */
-static inline bool in_hole(unsigned long va) { return l4_slot_is_ours(va >> 39 & 511); }
 
 /* The entry that maps va in the current kernel root; false if a table on the way is missing. mm_lock held. */
 static inline bool find_l1_entry(const struct vcpu *v, unsigned long va, uint64_t **entry)
 {
     mfn_t m;
 
-    if (unlikely(in_hole(va) || !find_l1_table(v, va, &m)))
+    if (unlikely(va_in_our_slots(va) || !mmu_find_l1_table(v, va, &m)))
         return false;
     *entry = (uint64_t *)mfn_to_virt(m) + (va >> 12 & 511);
     return true;
@@ -252,21 +279,20 @@ static long flush_after_update(struct vcpu *v, unsigned long va, unsigned long f
     return 0;
 }
 
-static inline long update_va(uint64_t va, uint64_t val, uint64_t flags, struct domain *frames)
+static inline long update_va(struct mmu_context *c, uint64_t va, uint64_t val, uint64_t flags)
 {
     struct vcpu *v = current;
-    struct mmu_context c = {.frames = frames, .v = v};
     uint64_t *entry;
     long rc;
 
-    c.l = domain_mm_lock(v->domain);
-    if (unlikely(v->pv.doomed) && !mmu_drain_doomed(&c))
+    c->l = domain_mm_lock(v->domain);
+    if (unlikely(v->pv.held.doomed) && !mmu_drain_doomed(c))
         rc = MMU_RESTART;
     else if (likely(find_l1_entry(v, va, &entry)))
-        rc = entry_replace(&c, 1, 0, entry, val, false, NULL);
+        rc = entry_replace(c, 1, 0, entry, val, false, NULL);
     else
         rc = refuse(-EINVAL, "update_va_mapping of 0x%lx: no L1 table there\n", va);
-    domain_mm_unlock(c.l);
+    domain_mm_unlock(c->l);
     if (unlikely(rc))
         return rc;
     return flush_after_update(v, va, flags);
@@ -274,19 +300,23 @@ static inline long update_va(uint64_t va, uint64_t val, uint64_t flags, struct d
 
 long hypercall_update_va_mapping(uint64_t va, uint64_t val, uint64_t flags, uint64_t a4, uint64_t a5)
 {
-    long rc = update_va(va, val, flags, current->domain);
+    struct vcpu *v = current;
+    struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
+    long rc = update_va(&c, va, val, flags);
 
     return rc == MMU_RESTART ? hypercall_continue(va, val, flags, 0, 0) : rc;
 }
 
 long hypercall_update_va_mapping_otherdomain(uint64_t va, uint64_t val, uint64_t flags, uint64_t domid, uint64_t a5)
 {
-    long rc = 0;
-    struct domain *frames = frames_domain((uint16_t)domid, &rc);
+    struct vcpu *v = current;
+    struct mmu_context c = {.held = &v->pv.held};
+    long rc = context_for_frames(&c, v->domain, (uint16_t)domid);
 
     if (rc)
         return rc;
-    rc = update_va(va, val, flags, frames);
+    rc = update_va(&c, va, val, flags);
+    context_end(&c);
     return rc == MMU_RESTART ? hypercall_continue(va, val, flags, domid, 0) : rc;
 }
 
@@ -298,7 +328,7 @@ bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *
     unsigned slot;
     bool ok;
 
-    if (in_hole(va))
+    if (va_in_our_slots(va))
         return false;
     l = domain_mm_lock(v->domain);
     e = mmu_walk(v, va, &l1, &slot);
@@ -311,7 +341,7 @@ bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen)
 {
-    struct mmu_context c = {.frames = v->domain, .v = v};
+    struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
     unsigned shift = offset % 8 * 8, slot = offset / 8;
     uint64_t mask = bytes == 8 ? ~0UL : ((1UL << bytes * 8) - 1) << shift;
     uint64_t *entry, present;
@@ -326,10 +356,10 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
         domain_mm_unlock(c.l);
         return -EINVAL;
     }
-    while (v->pv.doomed && !mmu_drain_doomed(&c))
+    while (v->pv.held.doomed && !mmu_drain_doomed(&c))
         ;
     /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
-    c.v = NULL;
+    c.held = NULL;
     entry = (uint64_t *)mfn_to_virt(table) + slot;
     do {
         present = READ_ONCE(*entry);

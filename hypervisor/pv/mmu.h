@@ -8,8 +8,13 @@
 /* Makes 'root' (owned by v's domain, filled in) the kernel root of a vcpu that does not run: validates the whole tree
  * (not preemptible: builder only), pins it and takes a typed reference. Errors as mmuext_op. */
 int mmu_set_initial_root(struct vcpu *v, mfn_t root);
-/* Gives back everything a vcpu holds: roots, GDT, LDT, held list. */
-void mmu_release_vcpu(struct vcpu *v);
+/* The domain whose frames or page tables a call names, with a reference; others than its own need privilege. -EPERM, -ESRCH. */
+long mmu_domain_get(unsigned domid, struct domain **d);
+/* Gives back everything a vcpu that does not run holds: roots, GDT, LDT, unfinished work. False: preempted, call again. */
+bool mmu_release_vcpu(struct vcpu *v);
+/* A dying domain: takes apart the tables that nobody uses any more (false: preempted); unpins a frame of it, if it is pinned. */
+bool mmu_release_tables(struct domain *d);
+void mmu_release_frame(struct domain *d, mfn_t m);
 
 /* MOV to CR3 by the guest's kernel. Errors as mmuext_op. */
 int mmu_new_kernel_root(struct vcpu *v, mfn_t root);
@@ -32,6 +37,25 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va);
  * Returns 0, -EINVAL (refused), or -EAGAIN (old did not match; *seen has the present value). */
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen);
+
+/* The place of an L1 entry */
+struct mmu_place {
+    mfn_t table;
+    unsigned slot;
+};
+/*
+ * pv/mmu_grant.c, for the current vcpu: makes the entry at 'address' (a virtual address, or the machine address of the entry itself)
+ * map a frame that the caller has referred to in the same way (flags: PTE_*). False, with a log line: no L1 table there.
+ * *stale: what was there was present, so the TLBs need a flush.
+ */
+bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, const struct domain *owner,
+                   struct mmu_place *place, bool *stale);
+/*
+ * Undoes it: the entry must be at 'address' still, and becomes what is at new_address (virtual; which becomes empty), or empty.
+ * One that does not map the frame any more is left alone; that is well, too. False, with a log line: it is not as told. The
+ * caller flushes the TLBs.
+ */
+bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address);
 
 /* pv/descriptor.c: checks one descriptor, fixing the DPL. A null or not-present one is fine, data and code of ring 3 are;
  * call gates, TSS, LDT, code of rings 0-2 are not. */

@@ -59,9 +59,9 @@ static bool held_pop(struct held_page **list, mfn_t *m)
     return true;
 }
 
-void mmu_each_held(const struct vcpu *v, void (*fn)(void *arg, mfn_t m), void *arg)
+void mmu_each_held(const struct mmu_held *held, void (*fn)(void *arg, mfn_t m), void *arg)
 {
-    const struct held_page *lists[] = {v->pv.kept, v->pv.doomed};
+    const struct held_page *lists[] = {held->kept, held->doomed};
 
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
         for (const struct held_page *p = lists[i]; p; p = p->next)
@@ -74,6 +74,7 @@ void mmu_each_held(const struct vcpu *v, void (*fn)(void *arg, mfn_t m), void *a
 
 int leaf_get_special(struct mmu_context *c, uint64_t *e)
 {
+    const struct domain *owner;
     mfn_t m = pte_mfn(*e);
 
     if (mfn_is_io(m)) {
@@ -86,10 +87,20 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
         *e = (*e | PTE_USER) & ~PTE_GLOBAL;
         return 0;
     }
-    if (!c->frames)
+    if (c->m2p && !(*e & PTE_WRITE) && m2p_holds(m) && frame_ref_get(frame_of(m), DOMID_CROFT)) {
+        *e = (*e | PTE_USER) & ~PTE_GLOBAL;
+        return 0;
+    }
+    if (c->foreign && !c->foreign->dying && frame_get_foreign(m, c->foreign, *e & PTE_WRITE)) {
+        *e = (*e | PTE_USER) & ~PTE_GLOBAL;
+        return 0;
+    }
+    if (!c->frames && !c->foreign)
         return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
-    if (frame_owner(frame_of(m)) != c->frames->id)
-        return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u\n", m.n, frame_owner(frame_of(m)));
+    owner = c->frames ? c->frames : c->foreign;
+    if (frame_owner(frame_of(m)) != owner->id)
+        return refuse(-EINVAL, "mapping of frame 0x%lx refused: it belongs to d%u, not d%u\n", m.n,
+                      frame_owner(frame_of(m)), owner->id);
     return refuse(-EINVAL,
                   "writable mapping of frame 0x%lx refused: it is in use as a table or shared read-only (type 0x%lx)\n",
                   m.n, frame_of(m)->type);
@@ -109,7 +120,7 @@ static void entry_keep(struct mmu_context *c, unsigned level, uint64_t e)
 {
     mfn_t m = pte_mfn(e);
 
-    if ((e & PTE_PRESENT) && level > 1 && TYPE_COUNT(frame_of(m)->type) == 1 && held_push(&c->v->pv.kept, m))
+    if ((e & PTE_PRESENT) && level > 1 && TYPE_COUNT(frame_of(m)->type) == 1 && held_push(&c->held->kept, m))
         return; /* the reference went to the list */
     entry_put(c, level, e);
 }
@@ -140,7 +151,7 @@ static int validate(struct mmu_context *c, mfn_t m, unsigned level)
 
         if (!(e & PTE_PRESENT) || (level == 4 && l4_slot_is_ours(i)))
             continue;
-        if (level > 1 && c->v && c->validated && hypercall_preempt_check()) {
+        if (level > 1 && c->held && c->validated && hypercall_preempt_check()) {
             rc = MMU_RESTART;
             break;
         }
@@ -172,6 +183,9 @@ int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
     uint64_t t;
     int rc;
 
+    if (unlikely(c->l.d->dying))
+        return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: d%u is being destroyed\n", m.n, type_level(type),
+                      c->l.d->id);
     if (unlikely(!frame_get(m, c->l.d)))
         return refuse(-EINVAL, "frame 0x%lx cannot be an L%u table: it is not a frame of this domain\n", m.n,
                       type_level(type));
@@ -197,7 +211,7 @@ int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
     }
     /* Nobody may go on writing to it through a stale translation, nor walk it as what it was before. */
     if (TYPE_OF(t) != type && TYPE_OF(t) != FRAME_NONE)
-        tlb_flush_since(&c->l.d->dirty_cpus, f->tlb_stamp);
+        tlb_flush_since(frame_users(f, c->l.d), f->tlb_stamp);
     rc = validate(c, m, type_level(type));
     if (unlikely(rc)) {
         f->tlb_stamp = tlb_clock;
@@ -235,17 +249,17 @@ void table_put(struct mmu_context *c, mfn_t m)
         frame_put(m);
         return;
     }
-    if (c->v && held_push(&c->v->pv.doomed, m))
+    if (c->held && held_push(&c->held->doomed, m))
         return;
     take_apart(c, m, type_level(TYPE_OF(t)));
 }
 
 bool mmu_drain_doomed(struct mmu_context *c)
 {
-    struct vcpu *v = c->v;
+    struct mmu_held *held = c->held;
     mfn_t m;
 
-    while (held_pop(&v->pv.doomed, &m)) {
+    while (held_pop(&held->doomed, &m)) {
         struct frame *f = frame_of(m);
         uint64_t t = f->type;
 
@@ -255,7 +269,7 @@ bool mmu_drain_doomed(struct mmu_context *c)
         } else {
             take_apart(c, m, type_level(TYPE_OF(t)));
         }
-        if (v->pv.doomed && hypercall_preempt_check())
+        if (held->doomed && hypercall_preempt_check())
             return false;
     }
     return true;
@@ -265,7 +279,7 @@ void mmu_drop_kept(struct mmu_context *c)
 {
     mfn_t m;
 
-    while (held_pop(&c->v->pv.kept, &m))
+    while (held_pop(&c->held->kept, &m))
         table_put(c, m);
 }
 
@@ -297,7 +311,7 @@ bool frame_get_segdesc(mfn_t m, struct domain *d)
             }
         } else if (CAS(&f->type, &t, TYPE_MAKE(FRAME_SEGDESC) | 1)) {
             if (TYPE_OF(t) != FRAME_SEGDESC && TYPE_OF(t) != FRAME_NONE)
-                tlb_flush_since(&d->dirty_cpus, f->tlb_stamp);
+                tlb_flush_since(frame_users(f, d), f->tlb_stamp);
             ok = descriptor_validate_page(d, mfn_to_virt(m));
             WRITE_ONCE(f->type, TYPE_MAKE(FRAME_SEGDESC) | (ok ? TYPE_VALIDATED | 1 : 0));
             break;

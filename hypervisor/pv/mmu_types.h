@@ -8,13 +8,15 @@
 
 #define MMU_RESTART 1 /* positive: not an error. The work is not finished and shall be tried again from the top */
 
-/* Whose frames new leaf entries may refer to: the locked domain itself, another one for foreign mappings, or nobody. */
+/* Whose frames new leaf entries may refer to: the locked domain itself; or, for foreign mappings, another one; or nobody. */
 struct mmu_context {
     struct domain_locked l; /* owner of the page tables */
-    struct domain *frames;  /* owner of the mapped frames; null: device memory only */
+    struct domain *frames;  /* owner of the mapped frames, if that is l.d; null: see foreign */
+    struct domain *foreign; /* owner of the mapped frames, if that is another; null as well: device memory only */
+    bool m2p;               /* DOMID_XEN: the machine-to-physical table may be mapped read-only */
     unsigned validated;     /* tables newly validated in this slice: a slice without progress is not preempted */
     bool ldt_stale;         /* the kernel root changed: LDT pages were mapped by the old one */
-    struct vcpu *v;         /* who works: holds unfinished parts. Null: not preemptible (builder, teardown) */
+    struct mmu_held *held;  /* where unfinished parts are. Null: not preemptible (builder, teardown) */
 };
 
 /* One typed and one general reference to table m. 0, -EINVAL (logged), or MMU_RESTART. */
@@ -26,8 +28,8 @@ void table_put(struct mmu_context *c, mfn_t m);
 bool mmu_drain_doomed(struct mmu_context *c);
 /* An operation ended (not with MMU_RESTART): what was kept for it is no longer needed. */
 void mmu_drop_kept(struct mmu_context *c);
-/* Calls fn for each typed reference that v holds on one of its lists (the audit). */
-void mmu_each_held(const struct vcpu *v, void (*fn)(void *arg, mfn_t m), void *arg);
+/* Calls fn for each typed reference on the lists (the audit). */
+void mmu_each_held(const struct mmu_held *held, void (*fn)(void *arg, mfn_t m), void *arg);
 
 static inline unsigned type_level(enum frame_type t) { return t - FRAME_L1 + 1; }
 static inline bool type_is_table(enum frame_type t) { return t >= FRAME_L1 && t <= FRAME_L4; }
@@ -75,5 +77,23 @@ static inline __attribute__((always_inline)) void entry_put(struct mmu_context *
     else
         frame_ref_put(frame_of(m));
 }
+
+/* One step down: the table that entry 'slot' of m points to. Hypervisor slots hold large pages; a guest's do not. */
+static inline bool mmu_walk_step(mfn_t *m, unsigned long slot)
+{
+    uint64_t e = ((uint64_t *)mfn_to_virt(*m))[slot & 511];
+
+    *m = pte_mfn(e);
+    return likely((e & (PTE_PRESENT | PTE_PSE)) == PTE_PRESENT);
+}
+
+static inline bool mmu_find_l1_table(const struct vcpu *v, unsigned long va, mfn_t *m)
+{
+    *m = v->pv.kernel_root;
+    return mmu_walk_step(m, va >> 39) && mmu_walk_step(m, va >> 30) && mmu_walk_step(m, va >> 21);
+}
+
+/* By the slot: an address that is not canonical leads to the hypervisor's tables as well. */
+static inline bool va_in_our_slots(unsigned long va) { return l4_slot_is_ours(va >> 39 & 511); }
 
 #endif

@@ -123,14 +123,14 @@ int mmu_new_kernel_root(struct vcpu *v, mfn_t root)
     return (int)rc;
 }
 
-static long clear_or_copy(struct vcpu *v, const struct mmuext_op *op)
+static long clear_or_copy(struct domain *d, const struct mmuext_op *op)
 {
     mfn_t to = MFN(op->arg1.mfn), from = MFN(op->arg2.src_mfn);
     bool copying = op->cmd == MMUEXT_COPY_PAGE;
 
-    if (copying && !frame_get(from, v->domain))
+    if (copying && !frame_get(from, d))
         return refuse(-EINVAL, "copy from frame 0x%lx, which this domain does not own\n", from.n);
-    if (!frame_get_writable(to, v->domain)) {
+    if (!frame_get_writable(to, d)) {
         if (copying)
             frame_put(from);
         return refuse(-EINVAL, "clear or copy of frame 0x%lx, which this domain may not write\n", to.n);
@@ -146,9 +146,8 @@ static long clear_or_copy(struct vcpu *v, const struct mmuext_op *op)
 }
 
 /* Everything that needs no mm_lock. -ENOSYS for what is not known. */
-static long flush_op(struct vcpu *v, const struct mmuext_op *op)
+static long flush_op(struct vcpu *v, struct domain *d, const struct mmuext_op *op)
 {
-    struct domain *d = v->domain;
     cpumask_t mask;
     long rc;
 
@@ -188,7 +187,7 @@ static long flush_op(struct vcpu *v, const struct mmuext_op *op)
         return descriptor_set_ldt(v, op->arg1.linear_addr, op->arg2.nr_ents);
     case MMUEXT_CLEAR_PAGE:
     case MMUEXT_COPY_PAGE:
-        return clear_or_copy(v, op);
+        return clear_or_copy(d, op);
     default:
         return refuse(-ENOSYS, "mmuext_op command %u\n", op->cmd);
     }
@@ -218,24 +217,26 @@ static bool is_table_op(unsigned cmd)
     return cmd <= MMUEXT_UNPIN_TABLE || cmd == MMUEXT_NEW_BASEPTR || cmd == MMUEXT_NEW_USER_BASEPTR;
 }
 
-long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint64_t a_domid, uint64_t a5)
+static bool allowed_on_others(unsigned cmd)
 {
-    struct vcpu *v = current;
-    struct domain *d = v->domain;
-    const struct mmuext_op *ops = (const struct mmuext_op *)a_ops;
-    uint32_t count = (uint32_t)a_count, i = 0, done = 0;
-    struct mmu_context c = {.frames = d, .v = v};
+    return cmd <= MMUEXT_UNPIN_TABLE || cmd == MMUEXT_CLEAR_PAGE || cmd == MMUEXT_COPY_PAGE;
+}
+
+/* The elements of a call by v; on another domain d than v's there are pinning, unpinning, clearing and copying. */
+static long operations(struct vcpu *v, struct domain *d, const struct mmuext_op *ops, uint32_t count, uint64_t a_done,
+                       uint64_t a_domid)
+{
+    bool foreign = d != v->domain;
+    struct mmu_context c = {.frames = d, .held = foreign ? &d->pv.held : &v->pv.held};
+    uint32_t i = 0, done = 0;
     long rc = 0;
 
-    if ((uint16_t)a_domid != DOMID_SELF && (uint16_t)a_domid != d->id)
-        return d->is_privileged ? refuse(-ESRCH, "mmuext_op on domain %u: there is no such domain\n", (uint16_t)a_domid)
-                                : refuse(-EPERM, "mmuext_op on another domain needs privilege\n");
     if (count & MMU_PREEMPTED) {
         count &= ~MMU_PREEMPTED;
         if (a_done && copy_from_guest(&done, (void *)a_done, sizeof(done)))
             return -EFAULT;
     }
-    if (v->pv.doomed) {
+    if (c.held->doomed) {
         c.l = domain_mm_lock(d);
         rc = mmu_drain_doomed(&c) ? 0 : MMU_RESTART;
         domain_mm_unlock(c.l);
@@ -251,14 +252,16 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
             rc = -EFAULT;
             break;
         }
-        if (is_table_op(op.cmd)) {
+        if (unlikely(foreign && !allowed_on_others(op.cmd))) {
+            rc = refuse(-EPERM, "mmuext_op command %u on d%u: only for its own vcpus\n", op.cmd, d->id);
+        } else if (is_table_op(op.cmd)) {
             bool drained = true;
 
             c.l = domain_mm_lock(d);
             rc = table_op(&c, v, &op);
-            if (v->pv.kept && rc != MMU_RESTART)
+            if (c.held->kept && rc != MMU_RESTART)
                 mmu_drop_kept(&c);
-            if (v->pv.doomed)
+            if (c.held->doomed)
                 drained = mmu_drain_doomed(&c);
             domain_mm_unlock(c.l);
             if (c.ldt_stale)
@@ -269,7 +272,7 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
                 break;
             }
         } else {
-            rc = flush_op(v, &op);
+            rc = flush_op(v, d, &op);
         }
         if (rc)
             break;
@@ -279,6 +282,22 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
         return -EFAULT;
     if (rc == MMU_RESTART)
         return hypercall_continue((uint64_t)(ops + i), (count - i) | MMU_PREEMPTED, a_done, a_domid, 0);
+    return rc;
+}
+
+long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint64_t a_domid, uint64_t a5)
+{
+    struct vcpu *v = current;
+    struct domain *d;
+    long rc;
+
+    if (likely((uint16_t)a_domid == DOMID_SELF || (uint16_t)a_domid == v->domain->id))
+        return operations(v, v->domain, (const struct mmuext_op *)a_ops, (uint32_t)a_count, a_done, a_domid);
+    rc = mmu_domain_get((uint16_t)a_domid, &d);
+    if (rc)
+        return rc;
+    rc = operations(v, d, (const struct mmuext_op *)a_ops, (uint32_t)a_count, a_done, a_domid);
+    domain_put(d);
     return rc;
 }
 
@@ -322,9 +341,24 @@ int mmu_set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
     return 0;
 }
 
-void mmu_release_vcpu(struct vcpu *v)
+/* ---- The end of a domain: its vcpus do not run, nobody else may begin anything with its tables (d->dying) ---- */
+
+bool mmu_release_tables(struct domain *d)
 {
-    struct mmu_context c = {.frames = v->domain, .v = v};
+    struct mmu_context c = {.frames = d, .held = &d->pv.held};
+    bool done;
+
+    c.l = domain_mm_lock(d);
+    mmu_drop_kept(&c);
+    done = mmu_drain_doomed(&c);
+    domain_mm_unlock(c.l);
+    return done;
+}
+
+bool mmu_release_vcpu(struct vcpu *v)
+{
+    struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
+    bool done;
 
     descriptor_release(v);
     c.l = domain_mm_lock(v->domain);
@@ -335,7 +369,19 @@ void mmu_release_vcpu(struct vcpu *v)
         table_put(&c, v->pv.user_root);
     v->pv.kernel_root = v->pv.user_root = MFN(0);
     v->pv.kernel_cr3 = v->pv.user_cr3 = 0;
-    while (!mmu_drain_doomed(&c))
-        ;
+    done = mmu_drain_doomed(&c);
+    domain_mm_unlock(c.l);
+    return done;
+}
+
+void mmu_release_frame(struct domain *d, mfn_t m)
+{
+    struct mmu_context c = {.frames = d, .held = &d->pv.held};
+
+    if (!(READ_ONCE(frame_of(m)->type) & TYPE_PINNED))
+        return;
+    c.l = domain_mm_lock(d);
+    if (frame_of(m)->type & TYPE_PINNED)
+        (void)unpin(&c, m);
     domain_mm_unlock(c.l);
 }

@@ -10,10 +10,16 @@ struct vcpu;
 struct frame;
 struct held_page;
 
+/* Typed references of unfinished MMU work: pv/mmu_types.c. Changed under the mm_lock of the frames' owner. */
+struct mmu_held {
+    struct held_page *kept, *doomed;
+};
+
 #define PV_MAX_GDT_FRAMES FIRST_RESERVED_GDT_PAGE
 #define PV_IO_BITMAP_BYTES 8192
 
 struct pv_domain {
+    struct mmu_held held;    /* of others who work on its page tables: the builder, the end of the domain */
     unsigned long *io_ports; /* bitmap of 65,536 ports the domain may use; null: none */
     bool io_memory;          /* may map every frame that is not RAM and not Croft's (domain 0) */
     uint32_t pci_cf8;        /* what it wrote last to port 0xcf8 */
@@ -43,10 +49,10 @@ struct pv_vcpu {
     uint8_t *guest_io_bitmap; /* guest virtual address of the user-mode I/O bitmap (physdev set_iobitmap) */
     uint32_t guest_io_bitmap_ports;
     bool nmi_pending;
-    void *descriptor_window;         /* 2 x 64 KiB of virtual addresses: GDT, LDT */
-    struct held_page *kept, *doomed; /* typed references of unfinished MMU work: pv/mmu_types.c */
-    bool nmi_masked;                 /* between an NMI's delivery and the iret hypercall */
-    bool ts_set;                     /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
+    void *descriptor_window; /* 2 x 64 KiB of virtual addresses: GDT, LDT */
+    struct mmu_held held;
+    bool nmi_masked; /* between an NMI's delivery and the iret hypercall */
+    bool ts_set;     /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
     uint64_t tsc_aux;
 };
 
