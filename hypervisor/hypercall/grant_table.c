@@ -1,175 +1,292 @@
 /*
- * Grant tables, as far as a lone domain needs them: version 1 tables of up to GRANT_MAX_FRAMES frames, made when they
- * are first asked for. Mapping, copying and transfer between domains are not there yet. Locks: grant->lock for the
- * frames.
+ * grant_table_op: its operations come in arrays, which are worked off in slices (domain/grant_*.c has the operations themselves).
+ * The result of each is in its own status; the call fails only for arguments that make no sense at all. Source:
+ * <xen/grant_table.h>.
  */
-#include "hypercall/grant_table.h"
-#include "domain/domain.h"
+#include "cpu/tlb.h"
+#include "domain/grant_private.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
-#include "memory/alloc.h"
-#include "memory/map.h"
 
-#define GRANT_MAX_FRAMES 64 /* 32,768 entries */
+#define MORE 1L /* the slice ended before the batch */
 
-struct grant_table {
-    spinlock_t lock;
-    unsigned count;
-    void *frames[GRANT_MAX_FRAMES];
+/* A slice of a batch: 'done' counts, from the caller's pointer on. */
+struct batch {
+    void *guest;
+    uint32_t count, done;
 };
 
-/* The domain's table; made on first use. Null: no memory. */
-static struct grant_table *table_of(struct domain *d)
+static bool interrupted(const struct batch *b) { return b->done && hypercall_preempt_check(); }
+
+static long map_slice(struct batch *b)
 {
-    struct grant_table *t = __atomic_load_n(&d->grant, __ATOMIC_ACQUIRE), *none = NULL;
-
-    if (t)
-        return t;
-    t = new_object(struct grant_table);
-    if (!t)
-        return NULL;
-    spin_lock_init(&t->lock);
-    if (__atomic_compare_exchange_n(&d->grant, &none, t, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        return t;
-    heap_free(t); /* another vcpu was faster */
-    return none;
-}
-
-/* Makes the table at least 'wanted' frames long. */
-static bool grow(struct domain *d, struct grant_table *t, unsigned wanted)
-{
-    bool ok = true;
-
-    spin_lock(&t->lock);
-    while (t->count < wanted) {
-        void *page = alloc_pages(0);
-
-        if (!page) {
-            ok = false;
-            break;
-        }
-        frame_share(virt_to_mfn(page), d, true);
-        t->frames[t->count] = page;
-        WRITE_ONCE(t->count, t->count + 1);
-    }
-    spin_unlock(&t->lock);
-    return ok;
-}
-
-/* Another domain's table is the business of the control interface, which goes by domid; a domain has its own. */
-static int16_t check_domain(domid_t id)
-{
-    if (id == DOMID_SELF || id == current->domain->id)
-        return GNTST_okay;
-    guest_log(LOG_WARNING, "grant_table_op: table of domain %u\n", id);
-    return GNTST_permission_denied;
-}
-
-static long setup_table(void *guest)
-{
-    struct domain *d = current->domain;
-    struct gnttab_setup_table op;
-    struct grant_table *t;
-
-    if (copy_from_guest(&op, guest, sizeof(op)))
-        return -EFAULT;
-    op.status = check_domain(op.dom);
-    if (op.status == GNTST_okay && op.nr_frames > GRANT_MAX_FRAMES) {
-        guest_log(LOG_WARNING, "grant_table_op setup_table: %u frames, at most %u\n", op.nr_frames, GRANT_MAX_FRAMES);
-        op.status = GNTST_general_error;
-    }
-    if (op.status == GNTST_okay) {
-        t = table_of(d);
-        if (!t || !grow(d, t, op.nr_frames)) {
-            op.status = GNTST_general_error;
-        } else {
-            for (unsigned i = 0; i < op.nr_frames; i++) {
-                xen_pfn_t frame = virt_to_mfn(t->frames[i]).n;
-
-                if (copy_to_handle(op.frame_list, i, &frame, 1))
-                    return -EFAULT;
-            }
-        }
-    }
-    return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : 0;
-}
-
-static long query_size(void *guest)
-{
-    struct grant_table *t = __atomic_load_n(&current->domain->grant, __ATOMIC_ACQUIRE);
-    struct gnttab_query_size op;
-
-    if (copy_from_guest(&op, guest, sizeof(op)))
-        return -EFAULT;
-    op.status = check_domain(op.dom);
-    if (op.status == GNTST_okay) {
-        op.nr_frames = t ? READ_ONCE(t->count) : 0;
-        op.max_nr_frames = GRANT_MAX_FRAMES;
-    }
-    return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : 0;
-}
-
-static long set_version(void *guest)
-{
-    struct gnttab_set_version op;
+    struct gnttab_map_grant_ref op, *guest = b->guest;
+    struct domain *granter = NULL;
+    bool stale = false;
     long rc = 0;
 
-    if (copy_from_guest(&op, guest, sizeof(op)))
-        return -EFAULT;
-    if (op.version == 2)
-        rc = -ENOSYS; /* kernels ask, and go on with version 1 */
-    else if (op.version != 1)
-        rc = refuse(-EINVAL, "grant_table_op set_version: %u\n", op.version);
-    op.version = 1;
-    if (copy_to_guest(guest, &op, sizeof(op)))
-        rc = -EFAULT;
+    for (; b->done < b->count; b->done++) {
+        if (interrupted(b)) {
+            rc = MORE;
+            break;
+        }
+        _Static_assert(sizeof(op) == 32, "two halves");
+        if (unlikely(!guest_read16((uint64_t *)&op, guest + b->done) ||
+                     !guest_read16((uint64_t *)&op + 2, &guest[b->done].dom))) {
+            rc = -EFAULT;
+            break;
+        }
+        if (!granter || granter->id != op.dom) { /* mostly all of a batch are of one domain */
+            if (granter)
+                domain_put(granter);
+            granter = op.dom == DOMID_SELF ? NULL : domain_get_by_id(op.dom);
+        }
+        if (likely(granter))
+            grant_map(&op, granter, &stale);
+        else
+            op.status = refuse(GNTST_bad_domain, "map_grant_ref: there is no domain %u\n", op.dom);
+        if (unlikely(!guest_write16(&guest[b->done].dom, (uint64_t *)&op + 2))) {
+            rc = -EFAULT;
+            break;
+        }
+    }
+    if (granter)
+        domain_put(granter);
+    if (unlikely(stale))
+        tlb_flush_mask(&current->domain->dirty_cpus);
     return rc;
 }
 
-static long get_version(void *guest)
+/* Unmaps in two steps: the entries of a part of the batch go, then all TLBs are flushed, then the rest goes. */
+static long unmap_part(struct batch *b, bool replace)
 {
-    struct gnttab_get_version op;
+    struct grant_unmap finished[GRANT_UNMAP_SLICE];
+    uint32_t n = 0;
+    long rc = 0;
+
+    for (uint32_t end = min(b->count, b->done + GRANT_UNMAP_SLICE); b->done < end && !rc; b->done++) {
+        struct gnttab_unmap_grant_ref *unmap = b->guest, op;
+        int16_t status;
+
+        _Static_assert(sizeof(op) == sizeof(struct gnttab_unmap_and_replace) &&
+                           offsetof(struct gnttab_unmap_grant_ref, dev_bus_addr) ==
+                               offsetof(struct gnttab_unmap_and_replace, new_addr) &&
+                           offsetof(struct gnttab_unmap_grant_ref, status) ==
+                               offsetof(struct gnttab_unmap_and_replace, status),
+                       "the two differ in the meaning of one member");
+        /* Three words by two reads: of the middle one the second counts. */
+        if (unlikely(!guest_read16((uint64_t *)&op, unmap + b->done) ||
+                     !guest_read16((uint64_t *)&op + 1, &unmap[b->done].dev_bus_addr))) {
+            rc = -EFAULT;
+            break;
+        }
+        status = grant_unmap_begin(&finished[n], op.handle, op.host_addr, replace ? 0 : op.dev_bus_addr,
+                                   replace ? op.dev_bus_addr : 0);
+        n += status == GNTST_okay;
+        if (copy_to_guest(&unmap[b->done].status, &status, sizeof(status)))
+            rc = -EFAULT;
+    }
+    if (n)
+        tlb_flush_mask(&current->domain->dirty_cpus);
+    for (uint32_t i = 0; i < n; i++)
+        grant_unmap_end(&finished[i]);
+    return rc;
+}
+
+static long unmap_slice(struct batch *b, bool replace)
+{
+    long rc = 0;
+
+    while (!rc && b->done < b->count) {
+        if (interrupted(b))
+            return MORE;
+        rc = unmap_part(b, replace);
+    }
+    return rc;
+}
+
+static long copy_slice(struct batch *b)
+{
+    struct grant_copy_end source = {.ready = false}, destination = {.ready = false};
+    struct gnttab_copy op, *guest = b->guest;
+    long rc = 0;
+
+    for (; b->done < b->count && !rc; b->done++) {
+        if (interrupted(b)) {
+            rc = MORE;
+            break;
+        }
+        if (copy_from_guest(&op, guest + b->done, sizeof(op))) {
+            rc = -EFAULT;
+            break;
+        }
+        op.status = grant_copy(&op, &source, &destination);
+        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+            rc = -EFAULT;
+    }
+    grant_copy_close(&source);
+    grant_copy_close(&destination);
+    return rc;
+}
+
+static long transfer_slice(struct batch *b)
+{
+    struct gnttab_transfer op, *guest = b->guest;
+
+    for (; b->done < b->count; b->done++) {
+        if (interrupted(b))
+            return MORE;
+        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+            return -EFAULT;
+        op.status = grant_transfer(&op);
+        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+static long swap_slice(struct batch *b)
+{
+    struct gnttab_swap_grant_ref op, *guest = b->guest;
+
+    for (; b->done < b->count; b->done++) {
+        if (interrupted(b))
+            return MORE;
+        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+            return -EFAULT;
+        op.status = grant_swap(current->domain, op.ref_a, op.ref_b);
+        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+/* Caches are coherent, and no domain has devices that go round them without the hypervisor's knowledge: there is nothing to do. */
+static long cache_flush_slice(struct batch *b)
+{
+    struct gnttab_cache_flush op, *guest = b->guest;
+
+    for (; b->done < b->count; b->done++) {
+        if (interrupted(b))
+            return MORE;
+        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+            return -EFAULT;
+        if (op.offset >= PAGE_SIZE || op.length > PAGE_SIZE || op.offset + op.length > PAGE_SIZE)
+            return refuse(-EINVAL, "cache_flush: %u bytes at %u are not within a page\n", op.length, op.offset);
+        if (op.length && op.op)
+            return refuse(-EOPNOTSUPP, "cache_flush: operation 0x%x is not offered\n", op.op);
+    }
+    return 0;
+}
+
+/* ---- One element a call ---- */
+
+/* The domain whose table a call is about, with a reference. GNTST_* */
+static int16_t table_domain(domid_t id, struct domain **d)
+{
+    const struct domain *self = current->domain;
+
+    *d = domain_get_by_id(id);
+    if (!*d)
+        return refuse(GNTST_bad_domain, "grant_table_op: there is no domain %u\n", id);
+    if (*d == self || self->is_privileged)
+        return GNTST_okay;
+    domain_put(*d);
+    return refuse(GNTST_permission_denied, "grant_table_op: the table of d%u needs privilege\n", id);
+}
+
+static long setup_table(struct gnttab_setup_table *guest)
+{
+    struct gnttab_setup_table op;
+    struct domain *d;
 
     if (copy_from_guest(&op, guest, sizeof(op)))
         return -EFAULT;
-    if (op.dom != DOMID_SELF && op.dom != current->domain->id)
-        return refuse(-EPERM, "grant_table_op get_version: of domain %u\n", op.dom);
-    op.version = 1;
-    return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : 0;
+    op.status = table_domain(op.dom, &d);
+    if (op.status == GNTST_okay) {
+        op.status = grant_setup(d, op.nr_frames);
+        for (uint32_t i = 0; op.status == GNTST_okay && i < op.nr_frames; i++) {
+            xen_pfn_t frame = grant_frame(d, false, i).n;
+
+            if (copy_to_handle(op.frame_list, i, &frame, 1))
+                op.status = GNTST_bad_virt_addr;
+        }
+        domain_put(d);
+    }
+    return copy_to_guest(&guest->status, &op.status, sizeof(op.status)) ? -EFAULT : 0;
 }
 
-/* Version 1 has no status frames. */
-static long get_status_frames(void *guest)
+static long get_status_frames(struct gnttab_get_status_frames *guest)
 {
     struct gnttab_get_status_frames op;
+    struct domain *d;
 
     if (copy_from_guest(&op, guest, sizeof(op)))
         return -EFAULT;
-    op.status = check_domain(op.dom);
-    if (op.status == GNTST_okay && op.nr_frames)
-        op.status = GNTST_general_error;
+    op.status = table_domain(op.dom, &d);
+    if (op.status == GNTST_okay) {
+        for (uint32_t i = 0; op.status == GNTST_okay && i < op.nr_frames; i++) {
+            mfn_t m = grant_frame(d, true, i);
+
+            if (mfn_eq(m, INVALID_MFN))
+                op.status = refuse(GNTST_general_error, "get_status_frames: d%u has no %u\n", d->id, op.nr_frames);
+            else if (copy_to_handle(op.frame_list, i, &m.n, 1))
+                op.status = GNTST_bad_virt_addr;
+        }
+        domain_put(d);
+    }
+    return copy_to_guest(&guest->status, &op.status, sizeof(op.status)) ? -EFAULT : 0;
+}
+
+static long query_size(struct gnttab_query_size *guest)
+{
+    struct gnttab_query_size op;
+    struct domain *d;
+
+    if (copy_from_guest(&op, guest, sizeof(op)))
+        return -EFAULT;
+    op.status = table_domain(op.dom, &d);
+    if (op.status == GNTST_okay) {
+        op.nr_frames = READ_ONCE(d->grant.frames);
+        op.max_nr_frames = d->grant.max_frames;
+        domain_put(d);
+    }
     return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : 0;
 }
 
-long hypercall_grant_table_op(uint64_t cmd, uint64_t ops, uint64_t count, uint64_t a4, uint64_t a5)
+static long set_version(struct gnttab_set_version *guest)
 {
-    void *guest = (void *)ops;
+    struct gnttab_set_version op;
+    long rc;
 
-    cmd = (uint32_t)cmd;
-    count = (uint32_t)count;
-    switch (cmd) {
-    case GNTTABOP_setup_table:
-    case GNTTABOP_query_size:
-    case GNTTABOP_set_version:
-    case GNTTABOP_get_status_frames:
-    case GNTTABOP_get_version:
-        if (count != 1)
-            return refuse(-EINVAL, "grant_table_op %lu: %lu elements, not 1\n", cmd, count);
-        break;
-    default:
-        return refuse(-ENOSYS, "grant_table_op %lu\n", cmd);
-    }
+    if (copy_from_guest(&op, guest, sizeof(op)))
+        return -EFAULT;
+    rc = grant_set_version(current->domain, op.version);
+    op.version = READ_ONCE(current->domain->grant.version);
+    return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : rc;
+}
+
+static long get_version(struct gnttab_get_version *guest)
+{
+    struct gnttab_get_version op;
+    struct domain *d;
+    int16_t status;
+
+    if (copy_from_guest(&op, guest, sizeof(op)))
+        return -EFAULT;
+    status = table_domain(op.dom, &d);
+    if (status != GNTST_okay)
+        return status == GNTST_bad_domain ? -ESRCH : -EPERM;
+    op.version = READ_ONCE(d->grant.version);
+    domain_put(d);
+    return copy_to_guest(guest, &op, sizeof(op)) ? -EFAULT : 0;
+}
+
+static long single(uint64_t cmd, void *guest, uint32_t count)
+{
+    if (count != 1)
+        return refuse(-EINVAL, "grant_table_op %lu: %u elements, not 1\n", cmd, count);
     switch (cmd) {
     case GNTTABOP_setup_table:
         return setup_table(guest);
@@ -179,20 +296,57 @@ long hypercall_grant_table_op(uint64_t cmd, uint64_t ops, uint64_t count, uint64
         return set_version(guest);
     case GNTTABOP_get_version:
         return get_version(guest);
+    default:
+        return get_status_frames(guest);
     }
-    return get_status_frames(guest);
 }
 
-void grant_table_destroy(struct domain *d)
+long hypercall_grant_table_op(uint64_t a_cmd, uint64_t ops, uint64_t a_count, uint64_t a4, uint64_t a5)
 {
-    struct grant_table *t = d->grant;
+    struct batch b = {.guest = (void *)ops, .count = (uint32_t)a_count};
+    uint32_t cmd = (uint32_t)a_cmd;
+    size_t size;
+    long rc;
 
-    if (!t)
-        return;
-    d->grant = NULL;
-    for (unsigned i = 0; i < t->count; i++) {
-        BUG_ON(frame_unshare(virt_to_mfn(t->frames[i])));
-        free_pages(t->frames[i], 0);
+    if (unlikely((int32_t)b.count < 0))
+        return refuse(-EINVAL, "grant_table_op %u: %u elements\n", cmd, b.count);
+    switch (cmd) {
+    case GNTTABOP_map_grant_ref:
+        size = sizeof(struct gnttab_map_grant_ref);
+        rc = map_slice(&b);
+        break;
+    case GNTTABOP_unmap_grant_ref:
+        size = sizeof(struct gnttab_unmap_grant_ref);
+        rc = unmap_slice(&b, false);
+        break;
+    case GNTTABOP_unmap_and_replace:
+        size = sizeof(struct gnttab_unmap_and_replace);
+        rc = unmap_slice(&b, true);
+        break;
+    case GNTTABOP_copy:
+        size = sizeof(struct gnttab_copy);
+        rc = copy_slice(&b);
+        break;
+    case GNTTABOP_transfer:
+        size = sizeof(struct gnttab_transfer);
+        rc = transfer_slice(&b);
+        break;
+    case GNTTABOP_swap_grant_ref:
+        size = sizeof(struct gnttab_swap_grant_ref);
+        rc = swap_slice(&b);
+        break;
+    case GNTTABOP_cache_flush:
+        size = sizeof(struct gnttab_cache_flush);
+        rc = cache_flush_slice(&b);
+        break;
+    case GNTTABOP_setup_table:
+    case GNTTABOP_query_size:
+    case GNTTABOP_set_version:
+    case GNTTABOP_get_version:
+    case GNTTABOP_get_status_frames:
+        return single(cmd, b.guest, b.count);
+    default: /* dump_table as well */
+        return refuse(-ENOSYS, "grant_table_op %u\n", cmd);
     }
-    heap_free(t);
+    return likely(rc != MORE) ? rc : hypercall_continue(cmd, ops + b.done * size, b.count - b.done, 0, 0);
 }

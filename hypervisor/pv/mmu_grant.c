@@ -1,0 +1,99 @@
+/*
+ * Page-table entries for grant mappings. Such an entry is like every other leaf: it has its own references to the frame, and
+ * whoever overwrites it drops them. The mapping (domain/grant_map.c) has references beside, so what is taken here cannot fail
+ * but for a count at its end, and what is dropped is never the last one.
+ */
+#include "domain/domain.h"
+#include "lib/log.h"
+#include "pv/mmu.h"
+#include "pv/mmu_types.h"
+
+/* The entry at a place, if that is one in an L1 table of d's; mm_lock held. Null: it is not, or no more. */
+static inline uint64_t *entry_at(const struct domain *d, const struct mmu_place *p)
+{
+    const struct frame *f;
+
+    if (unlikely(!mfn_valid(p->table)))
+        return NULL;
+    f = frame_of(p->table);
+    if (unlikely(frame_owner(f) != d->id || TYPE_OF(f->type) != FRAME_L1 || !TYPE_COUNT(f->type)))
+        return NULL;
+    return (uint64_t *)mfn_to_virt(p->table) + p->slot;
+}
+
+/* Where the guest says the entry is: by the machine address of it, or the virtual address that it maps. mm_lock held. */
+static inline __attribute__((always_inline)) uint64_t *find_entry(const struct vcpu *v, uint64_t address, bool by_entry,
+                                                                  struct mmu_place *p)
+{
+    if (by_entry) {
+        p->table = MFN(address >> PAGE_SHIFT);
+        p->slot = (unsigned)(address & ~PAGE_MASK) / sizeof(uint64_t);
+        return address % sizeof(uint64_t) ? NULL : entry_at(v->domain, p);
+    }
+    if (unlikely(va_in_our_slots(address) || !mmu_find_l1_table(v, address, &p->table)))
+        return NULL;
+    p->slot = address >> PAGE_SHIFT & 511;
+    return (uint64_t *)mfn_to_virt(p->table) + p->slot;
+}
+
+bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, const struct domain *owner,
+                   struct mmu_place *place, bool *stale)
+{
+    const struct vcpu *v = current;
+    struct mmu_context c = {.l = domain_mm_lock(v->domain)};
+    uint64_t *entry = find_entry(v, address, by_entry, place), old;
+    struct frame *f = frame_of(frame);
+
+    if (unlikely(!entry || !(flags & PTE_WRITE ? frame_writable_get(f, owner) : frame_ref_get(f, owner->id)))) {
+        domain_mm_unlock(c.l);
+        return refuse(false, "map_grant_ref: no L1 entry at 0x%lx (%s address)\n", address,
+                      by_entry ? "machine" : "virtual");
+    }
+    old = __atomic_exchange_n(entry, frame.n << PAGE_SHIFT | flags, __ATOMIC_SEQ_CST);
+    if (unlikely(old & PTE_PRESENT)) {
+        entry_put(&c, 1, old);
+        *stale = true;
+    }
+    domain_mm_unlock(c.l);
+    return true;
+}
+
+/* Takes the entry for unmap_and_replace out of its place. False: there is no table, or it maps another domain's frame, which
+ * might be by a grant, whose place would not be known any more. */
+static bool take_replacement(const struct vcpu *v, uint64_t address, const uint64_t *entry, uint64_t *replacement)
+{
+    struct mmu_place p;
+    uint64_t *from = find_entry(v, address, false, &p), e;
+
+    if (!from || from == entry)
+        return false;
+    e = READ_ONCE(*from);
+    if ((e & PTE_PRESENT) && !mfn_is_io(pte_mfn(e)) && frame_owner(frame_of(pte_mfn(e))) != v->domain->id)
+        return false;
+    *replacement = __atomic_exchange_n(from, 0, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address)
+{
+    const struct vcpu *v = current;
+    struct mmu_context c = {.l = domain_mm_lock(v->domain)};
+    uint64_t *entry = entry_at(v->domain, place), replacement = 0;
+    struct mmu_place named;
+    bool there = entry && (*entry & PTE_PRESENT) && mfn_eq(pte_mfn(*entry), frame), ok = true;
+
+    if (unlikely(!there))
+        ok = !new_address; /* the guest itself has overwritten it */
+    else if (unlikely(find_entry(v, address, by_entry, &named) != entry))
+        ok = false;
+    else if (unlikely(new_address))
+        ok = !by_entry && take_replacement(v, new_address, entry, &replacement);
+    if (likely(ok && there))
+        entry_put(&c, 1, __atomic_exchange_n(entry, replacement, __ATOMIC_SEQ_CST));
+    domain_mm_unlock(c.l);
+    if (unlikely(!ok))
+        guest_log(LOG_WARNING,
+                  "unmap_grant_ref: the mapping of frame 0x%lx is not at 0x%lx, or cannot be replaced by 0x%lx\n",
+                  frame.n, address, new_address);
+    return ok;
+}
