@@ -24,7 +24,7 @@
 
 static char ring[RING_SIZE];
 static uint64_t written;                /* bytes ever; the ring holds the last RING_SIZE */
-static uint64_t cleared;                /* readers that start at 0 start here */
+static uint64_t cleared;                /* nobody is shown what is before this */
 static spinlock_t lock = SPINLOCK_INIT; /* irq-safe */
 static bool console_ready;
 static uint8_t early_levels[EARLY_LINES];
@@ -73,7 +73,7 @@ size_t log_ring_read(uint64_t *position, char *to, size_t n, bool clear)
     size_t done = read_locked(position, to, n);
 
     if (clear)
-        cleared = written;
+        cleared = max(cleared, *position);
     log_unlock(flags);
     return done;
 }

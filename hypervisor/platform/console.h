@@ -16,7 +16,7 @@ bool console_in_panic(void);
 
 /* Log ring (lib/log.c writes it) */
 /* Copies what was logged from *position on (a count of bytes ever logged; 0 is the oldest kept and not cleared) and
- * moves *position behind it. 'clear': readers that start at 0 do not see what is there now. Any context. */
+ * moves *position behind it. 'clear': what was read, and what is older, is not shown again. Any context. */
 size_t log_ring_read(uint64_t *position, char *to, size_t n, bool clear);
 void log_console_ready(void); /* console_init_early says so: prints what the ring holds, from now on all goes out */
 /* The rate limit of guest_log, one line: false if it is to be dropped; *dropped: how many were since the last. */

@@ -49,16 +49,21 @@
 #define MAX_BASIC 0xd
 #define MAX_EXTENDED_AMD 0x80000021
 #define MAX_EXTENDED_INTEL 0x80000008
-#define LEAF_HYPERVISOR 0x40000000
-#define LEAF_EXTENDED 0x80000000
 
-/* Which bits of the processor's answer are passed on. A leaf that is not here is zero or is made below. */
+struct cpu_policy pv_max_policy, pv_default_policy;
+
+/* ----- the policy ----- */
+
+/* Which bits of the processor's answer are passed on. A leaf that is not here is zero, or is treated below. */
 struct leaf_mask {
     uint32_t leaf, a, b, c, d;
 };
 static const struct leaf_mask masks[] = {
+    {0x0, ~0U, ~0U, ~0U, ~0U},
     {0x1, ~0U, 0x0000ffff, SHOW_1C, SHOW_1D},
     {0x2, ~0U, ~0U, ~0U, ~0U},
+    {0x7, ~0U, SHOW_7B, SHOW_7C, SHOW_7D},
+    {0x80000000, ~0U, ~0U, ~0U, ~0U},
     {0x80000001, ~0U, ~0U, SHOW_E1C, SHOW_E1D | (COMMON_E1D & SHOW_1D)},
     {0x80000002, ~0U, ~0U, ~0U, ~0U},
     {0x80000003, ~0U, ~0U, ~0U, ~0U},
@@ -72,24 +77,97 @@ static const struct leaf_mask masks[] = {
     {0x80000021, SHOW_E21A, 0, 0, 0},
 };
 
-static struct cpuid_regs masked(const struct cpuid_view *w, uint32_t leaf)
+struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t subleaf)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(masks); i++)
-        if (masks[i].leaf == leaf) {
-            struct cpuid_regs r = w->host(leaf, 0);
-
-            return (struct cpuid_regs){r.a & masks[i].a, r.b & masks[i].b, r.c & masks[i].c, r.d & masks[i].d};
-        }
-    return (struct cpuid_regs){0};
+    switch (leaf) {
+    case 0x4:
+        return subleaf < POLICY_CACHES ? &p->caches[subleaf] : NULL;
+    case 0x7:
+        return subleaf == 0 ? &p->basic[7] : subleaf == 1 ? &p->features1 : NULL;
+    case 0xb:
+        return NULL;
+    case 0xd:
+        return subleaf == 1 ? &p->xsave1 : NULL;
+    }
+    if (leaf < POLICY_BASIC)
+        return &p->basic[leaf];
+    return leaf - LEAF_EXTENDED < POLICY_EXTENDED ? &p->extended[leaf - LEAF_EXTENDED] : NULL;
 }
+
+static struct cpuid_regs mask(struct cpuid_regs r, const struct leaf_mask *m)
+{
+    return (struct cpuid_regs){r.a & m->a, r.b & m->b, r.c & m->c, r.d & m->d};
+}
+
+void cpu_policy_trim(struct cpu_policy *p, uint64_t xcr0_max)
+{
+    struct cpuid_regs *l1 = &p->basic[1], *l7 = &p->basic[7], *e1 = &p->extended[1];
+
+    p->xcr0 = 0;
+    if ((l1->c & F(XSAVE)) && p->basic[0].a >= 0xd)
+        p->xcr0 = XSTATE_SSE_AND_X87 | (l1->c & F(AVX) ? XSTATE_AVX : 0);
+    if ((p->xcr0 & XSTATE_AVX) && p->basic[0].a >= 7 && (l7->b & F(AVX512F)))
+        p->xcr0 |= XSTATE_AVX512;
+    p->xcr0 &= xcr0_max;
+    if (!p->xcr0) {
+        l1->c &= ~F(XSAVE);
+        p->xsave1 = (struct cpuid_regs){0};
+    }
+    if (!(p->xcr0 & XSTATE_AVX)) {
+        l1->c &= ~(F(AVX) | F(FMA) | F(F16C));
+        l7->b &= ~F(AVX2);
+        l7->c &= ~(F(VAES) | F(VPCLMULQDQ));
+        p->features1.a &= ~F(AVX_VNNI);
+        e1->c &= ~(F(XOP) | F(FMA4));
+    }
+    if ((p->xcr0 & XSTATE_AVX512) != XSTATE_AVX512) {
+        l7->b &= ~AVX512_7B;
+        l7->c &= ~AVX512_7C;
+        l7->d &= ~AVX512_7D;
+        p->features1.a &= ~F(AVX512_BF16);
+    }
+}
+
+void cpu_policy_make(struct cpu_policy *p, const struct cpuid_view *w, bool all)
+{
+    uint32_t last_basic = w->host(0, 0).a, last_extended = w->host(LEAF_EXTENDED, 0).a;
+    struct cpuid_regs *e = p->extended;
+
+    *p = (struct cpu_policy){0};
+    for (unsigned i = 0; i < ARRAY_SIZE(masks); i++) {
+        const struct leaf_mask *m = &masks[i];
+
+        if (m->leaf <= (m->leaf >= LEAF_EXTENDED ? last_extended : last_basic))
+            *cpu_policy_slot(p, m->leaf, 0) = mask(w->host(m->leaf, 0), m);
+    }
+    p->basic[0].a = min(last_basic, (uint32_t)MAX_BASIC);
+    if (!w->amd)
+        for (unsigned i = 0; i < POLICY_CACHES && last_basic >= 4; i++)
+            p->caches[i] = w->host(4, i);
+    p->basic[7].a = min(p->basic[7].a, 1U);
+    if (p->basic[7].a)
+        p->features1.a = w->host(7, 1).a & SHOW_71A;
+    if (last_basic >= 0xd)
+        p->xsave1.a = w->host(0xd, 1).a & SHOW_D1A;
+    e[0].a = min(last_extended, w->amd ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL);
+    if (!w->amd) {
+        e[1].d &= ~(COMMON_E1D & SHOW_1D);
+        e[8].b &= ~F(IBPB);
+    }
+    if (!all || !w->tsc_reliable) /* only who stays on this machine may rely on it */
+        e[7].d = 0;
+    if (e[8].a) /* linear addresses: four-level paging's, on any processor */
+        e[8].a = (e[8].a & 0xff) | min(e[8].a >> 8 & 0xff, (uint32_t)LINEAR_BITS) << 8;
+    cpu_policy_trim(p, w->xcr0_max);
+}
+
+/* ----- what a vcpu is told ----- */
 
 /* Topology: one package, a core a vcpu, APIC id = 2 * vcpu id (the odd ones are threads that do not exist). */
 static unsigned id_bits(const struct cpuid_view *w) { return w->vcpu_count > 1 ? ilog2(2 * w->vcpu_count - 1) + 1 : 1; }
 
-static struct cpuid_regs leaf_1(const struct cpuid_view *w)
+static struct cpuid_regs leaf_1(const struct cpuid_view *w, struct cpuid_regs r)
 {
-    struct cpuid_regs r = masked(w, 1);
-
     r.b |= (uint32_t)(uint8_t)(w->vcpu_id * 2) << 24;
     if (w->vcpu_count > 1) {
         r.d |= F(HTT);
@@ -98,55 +176,20 @@ static struct cpuid_regs leaf_1(const struct cpuid_view *w)
         r.b |= 1U << 16;
     }
     r.c |= F(HYPERVISOR);
-    if (!w->xcr0_max)
-        r.c &= ~F(XSAVE);
     if (r.c & F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
         r.c |= F(OSXSAVE);
-    if (!(w->xcr0_max & XSTATE_AVX))
-        r.c &= ~(F(AVX) | F(FMA) | F(F16C));
     return r;
 }
 
 /* Intel's deterministic cache parameters: the caches are real, the sharing is by vcpu. */
-static struct cpuid_regs leaf_4(const struct cpuid_view *w, uint32_t subleaf)
+static struct cpuid_regs leaf_4(const struct cpuid_view *w, struct cpuid_regs r)
 {
-    struct cpuid_regs r = w->host(4, subleaf);
     uint32_t ids = (1U << id_bits(w)) - 1, level = r.a >> 5 & 7;
 
-    if (w->amd || !(r.a & 31))
+    if (!(r.a & 31))
         return (struct cpuid_regs){0};
     r.a &= 0x3fff;
     r.a |= (level >= 3 ? min(ids, 0xfffU) : 1U) << 14 | min(ids >> 1, 0x3fU) << 26;
-    return r;
-}
-
-static struct cpuid_regs leaf_7(const struct cpuid_view *w, uint32_t subleaf)
-{
-    struct cpuid_regs r = {0}, h = w->host(7, 0);
-
-    if (subleaf == 0) {
-        r = (struct cpuid_regs){0, h.b & SHOW_7B, h.c & SHOW_7C, h.d & SHOW_7D};
-        r.a = min(h.a, 1U);
-    } else if (subleaf == 1 && h.a >= 1) {
-        r.a = w->host(7, 1).a & SHOW_71A;
-    }
-    if (!(w->xcr0_max & XSTATE_AVX)) {
-        if (subleaf == 0) {
-            r.b &= ~F(AVX2);
-            r.c &= ~(F(VAES) | F(VPCLMULQDQ));
-        } else {
-            r.a &= ~F(AVX_VNNI);
-        }
-    }
-    if ((w->xcr0_max & XSTATE_AVX512) != XSTATE_AVX512) {
-        if (subleaf == 0) {
-            r.b &= ~AVX512_7B;
-            r.c &= ~AVX512_7C;
-            r.d &= ~AVX512_7D;
-        } else {
-            r.a &= ~F(AVX512_BF16);
-        }
-    }
     return r;
 }
 
@@ -180,24 +223,21 @@ static uint32_t xstate_size(const struct cpuid_view *w, uint64_t components)
     return size;
 }
 
-static struct cpuid_regs leaf_d(const struct cpuid_view *w, uint32_t subleaf)
+static struct cpuid_regs leaf_d(const struct cpu_policy *p, const struct cpuid_view *w, uint32_t subleaf)
 {
     struct cpuid_regs r = {0};
 
-    if (!w->xcr0_max || subleaf > 62)
+    if (!p->xcr0 || subleaf > 62)
         return r;
     if (subleaf == 0) {
-        r.a = (uint32_t)w->xcr0_max;
-        r.d = (uint32_t)(w->xcr0_max >> 32);
+        r.a = (uint32_t)p->xcr0;
+        r.d = (uint32_t)(p->xcr0 >> 32);
         r.b = w->host(0xd, 0).b; /* for what XCR0 has now */
-        r.c = xstate_size(w, w->xcr0_max);
-    } else if (subleaf == 1) {
-        r = w->host(0xd, 1);
-        r.a &= SHOW_D1A;
-        if (!(r.a & F(XSAVEC)))
-            r.b = 0;
-        r.c = r.d = 0; /* no supervisor components */
-    } else if (w->xcr0_max >> subleaf & 1) {
+        r.c = xstate_size(w, p->xcr0);
+    } else if (subleaf == 1) { /* no supervisor components */
+        r.a = p->xsave1.a;
+        r.b = r.a & F(XSAVEC) ? w->host(0xd, 1).b : 0;
+    } else if (p->xcr0 >> subleaf & 1) {
         r = w->host(0xd, subleaf);
         r.c &= 2; /* alignment in the compacted form; user state */
         r.d = 0;
@@ -205,7 +245,8 @@ static struct cpuid_regs leaf_d(const struct cpuid_view *w, uint32_t subleaf)
     return r;
 }
 
-static struct cpuid_regs leaf_hypervisor(const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
+static struct cpuid_regs leaf_hypervisor(const struct cpu_policy *p, const struct cpuid_view *w, uint32_t leaf,
+                                         uint32_t subleaf)
 {
     switch (leaf - LEAF_HYPERVISOR) {
     case 0:
@@ -217,7 +258,7 @@ static struct cpuid_regs leaf_hypervisor(const struct cpuid_view *w, uint32_t le
         return (struct cpuid_regs){1, 0x40000000, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0};
     case 3:
         if (subleaf == 0) /* mode 2: the TSC is never emulated */
-            return (struct cpuid_regs){(w->tsc_reliable ? 2U : 0) | (w->host(0x80000001, 0).d & F(RDTSCP) ? 4U : 0), 2,
+            return (struct cpuid_regs){(w->tsc_reliable ? 2U : 0) | (p->extended[1].d & F(RDTSCP) ? 4U : 0), 2,
                                        w->tsc_khz, 0};
         if (subleaf == 1) /* no offset */
             return (struct cpuid_regs){0, 0, w->tsc_mul, (uint32_t)(int32_t)w->tsc_shift};
@@ -232,81 +273,55 @@ static struct cpuid_regs leaf_hypervisor(const struct cpuid_view *w, uint32_t le
     return (struct cpuid_regs){0};
 }
 
-static struct cpuid_regs leaf_extended(const struct cpuid_view *w, uint32_t leaf)
+struct cpuid_regs cpuid_policy(const struct cpu_policy *p, const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
 {
-    struct cpuid_regs r;
+    struct cpuid_regs r = {0};
+    const struct cpuid_regs *kept;
 
-    if (leaf == LEAF_EXTENDED) {
-        r = w->host(leaf, 0);
-        r.a = min(r.a, w->amd ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL);
+    if (leaf >= LEAF_HYPERVISOR && leaf < LEAF_EXTENDED)
+        return leaf <= LEAF_HYPERVISOR + XEN_CPUID_MAX_NUM_LEAVES ? leaf_hypervisor(p, w, leaf, subleaf) : r;
+    if (leaf > (leaf >= LEAF_EXTENDED ? p->extended[0].a : p->basic[0].a))
         return r;
-    }
-    if (leaf > w->host(LEAF_EXTENDED, 0).a)
-        return (struct cpuid_regs){0};
-    r = masked(w, leaf);
+    kept = cpu_policy_slot((struct cpu_policy *)p, leaf, subleaf);
+    if (kept)
+        r = *kept;
     switch (leaf) {
-    case 0x80000001:
-        if (!w->amd)
-            r.d &= ~(COMMON_E1D & SHOW_1D);
-        else if (w->vcpu_count > 1)
-            r.c |= F(CMP_LEGACY);
-        if (!(w->xcr0_max & XSTATE_AVX))
-            r.c &= ~(F(XOP) | F(FMA4));
+    case 0x1:
+        return leaf_1(w, r);
+    case 0x4:
+        return leaf_4(w, r);
+    case 0x7:
+        if (subleaf > p->basic[7].a)
+            r = (struct cpuid_regs){0};
         break;
-    case 0x80000007: /* only who stays on this machine may rely on it */
-        if (!w->hardware_domain || !w->tsc_reliable)
-            r.d = 0;
+    case 0xb:
+        return leaf_b(w, subleaf);
+    case 0xd:
+        return leaf_d(p, w, subleaf);
+    case 0x80000001:
+        if (w->amd && w->vcpu_count > 1)
+            r.c |= F(CMP_LEGACY);
+        break;
+    case 0x80000007: /* domain 0 stays */
+        if (w->hardware_domain && w->tsc_reliable)
+            r.d |= w->host(leaf, 0).d & F(ITSC);
         break;
     case 0x80000008:
-        /* Linear bits are four-level paging's, on any processor. */
-        r.a = (r.a & 0xff) | min(r.a >> 8 & 0xff, (uint32_t)LINEAR_BITS) << 8;
-        if (!w->amd)
-            r.b &= ~F(IBPB);
-        else if (w->vcpu_count > 1)
+        if (w->amd && w->vcpu_count > 1)
             r.c = id_bits(w) << 12 | min((1U << id_bits(w)) - 1, 255U);
         break;
     }
     return r;
 }
 
-struct cpuid_regs cpuid_policy(const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid_regs r = {0};
+/* ----- this machine ----- */
 
-    if (leaf >= LEAF_EXTENDED)
-        return leaf_extended(w, leaf);
-    if (leaf >= LEAF_HYPERVISOR)
-        return leaf <= LEAF_HYPERVISOR + XEN_CPUID_MAX_NUM_LEAVES ? leaf_hypervisor(w, leaf, subleaf) : r;
-    if (leaf == 0) {
-        r = w->host(0, 0);
-        r.a = min(r.a, (uint32_t)MAX_BASIC);
-        return r;
-    }
-    if (leaf > w->host(0, 0).a)
-        return r;
-    switch (leaf) {
-    case 0x1:
-        return leaf_1(w);
-    case 0x4:
-        return leaf_4(w, subleaf);
-    case 0x7:
-        return leaf_7(w, subleaf);
-    case 0xb:
-        return leaf_b(w, subleaf);
-    case 0xd:
-        return leaf_d(w, subleaf);
-    }
-    return masked(w, leaf);
-}
-
-void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+struct cpuid_view cpuid_machine_view(void)
 {
-    const struct cpuid_view view = {
+    return (struct cpuid_view){
         .host = cpuid,
         .amd = cpu_features.amd,
-        .hardware_domain = v->domain->is_hardware,
-        .vcpu_id = v->id,
-        .vcpu_count = v->domain->vcpu_count,
+        .vcpu_count = 1,
         .xcr0_max = fpu_xcr0_max(),
         .machine_address_bits = cpu_features.paddr_bits,
         .tsc_reliable = cpu_features.invariant_tsc,
@@ -314,8 +329,30 @@ void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ou
         .tsc_mul = time_scale.mul,
         .tsc_shift = time_scale.shift,
     };
-    struct cpuid_regs r = cpuid_policy(&view, leaf, subleaf);
+}
 
+void cpuid_init(void)
+{
+    struct cpuid_view view = cpuid_machine_view();
+
+    cpu_policy_make(&pv_max_policy, &view, true);
+    cpu_policy_make(&pv_default_policy, &view, false);
+}
+
+const struct cpu_policy *cpu_policy_of(const struct domain *d)
+{
+    return d->cpu_policy ? d->cpu_policy : &pv_default_policy;
+}
+
+void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    struct cpuid_view view = cpuid_machine_view();
+    struct cpuid_regs r;
+
+    view.hardware_domain = v->domain->is_hardware;
+    view.vcpu_id = v->id;
+    view.vcpu_count = v->domain->vcpu_count;
+    r = cpuid_policy(cpu_policy_of(v->domain), &view, leaf, subleaf);
     out[0] = r.a;
     out[1] = r.b;
     out[2] = r.c;

@@ -1,0 +1,243 @@
+/*
+ * sysctl: what the tools of domain 0 ask of the system as a whole. The table says which operation is whose; the machine's
+ * description is in sysctl_host.c, CPU policies are in pv/cpu_policy.c. Reached only by privileged domains (dispatch.c).
+ * Source: <xen/sysctl.h>.
+ */
+#include "hypercall/sysctl.h"
+#include "boot/options.h"
+#include "domain/domain.h"
+#include "domain/domain_info.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "hypercall/domctl.h"
+#include "lib/log.h"
+#include "platform/console.h"
+#include "pv/cpu_policy.h"
+
+/* ----- the log ----- */
+
+/* The ABI's index is 32 bits of the position: the latest one that is not in the future. */
+static uint64_t position_of(uint32_t index)
+{
+    uint64_t end = ~0UL, position;
+
+    log_ring_read(&end, NULL, 0, false);
+    position = (end & ~0xffffffffUL) | index;
+    if (position <= end)
+        return position;
+    return position >= 1UL << 32 ? position - (1UL << 32) : 0;
+}
+
+static long readconsole(struct xen_sysctl *op)
+{
+    struct xen_sysctl_readconsole *c = &op->u.readconsole;
+    uint64_t position = c->incremental ? position_of(c->index) : 0;
+    uint32_t done = 0;
+    char part[512];
+
+    while (done < c->count) {
+        size_t n = log_ring_read(&position, part, min((size_t)(c->count - done), sizeof(part)), false);
+
+        if (!n)
+            break;
+        if (copy_to_handle(c->buffer, done, part, n))
+            return -EFAULT;
+        done += (uint32_t)n;
+    }
+    if (c->clear)
+        log_ring_read(&position, NULL, 0, true);
+    c->count = done;
+    c->index = (uint32_t)position;
+    return 0;
+}
+
+#define MAX_KEYS 64
+
+static long debug_keys(struct xen_sysctl *op)
+{
+    char keys[MAX_KEYS];
+    uint32_t n = op->u.debug_keys.nr_keys;
+
+    if (n > MAX_KEYS)
+        return refuse(-EINVAL, "sysctl debug_keys: %u keys, at most %u at once\n", n, MAX_KEYS);
+    if (copy_from_handle(keys, op->u.debug_keys.keys, 0, n))
+        return -EFAULT;
+    for (uint32_t i = 0; i < n; i++)
+        key_press(keys[i]);
+    return 0;
+}
+
+/* ----- domains ----- */
+
+static long getdomaininfolist(struct xen_sysctl *op)
+{
+    struct xen_sysctl_getdomaininfolist *l = &op->u.getdomaininfolist;
+    struct xen_domctl_getdomaininfo info;
+    struct domain *d;
+    uint32_t n = 0;
+
+    for (d = domain_next(NULL); d; d = domain_next(d)) {
+        if (d->id < l->first_domain)
+            continue;
+        if (n == l->max_domains) {
+            domain_put(d);
+            break;
+        }
+        domain_info(d, &info);
+        if (copy_to_handle(l->buffer, n, &info, 1)) {
+            domain_put(d);
+            return -EFAULT;
+        }
+        n++;
+    }
+    l->num_domains = n;
+    return 0;
+}
+
+/* ----- scheduler ----- */
+
+static long sched_id(struct xen_sysctl *op)
+{
+    op->u.sched_id.sched_id = XEN_SCHEDULER_CREDIT2; /* the tools have no name for BVT; its weights mean the same */
+    return 0;
+}
+
+/* Credit2's rate limit, the least time between two preemptions, is BVT's context-switch allowance. */
+static long scheduler_op(struct xen_sysctl *op)
+{
+    struct xen_sysctl_scheduler_op *s = &op->u.scheduler_op;
+    uint32_t us = s->u.sched_credit2.ratelimit_us;
+
+    if (s->cpupool_id)
+        return refuse(-ESRCH, "sysctl scheduler_op: there is no CPU pool %u\n", s->cpupool_id);
+    if (s->sched_id != XEN_SCHEDULER_CREDIT2)
+        return refuse(-EINVAL, "sysctl scheduler_op: scheduler %u, not %u (credit2)\n", s->sched_id,
+                      XEN_SCHEDULER_CREDIT2);
+    switch (s->cmd) {
+    case XEN_SYSCTL_SCHEDOP_getinfo:
+        s->u.sched_credit2.ratelimit_us = options.sched_allowance_us;
+        return 0;
+    case XEN_SYSCTL_SCHEDOP_putinfo:
+        if (us < XEN_SYSCTL_SCHED_RATELIMIT_MIN || us > XEN_SYSCTL_SCHED_RATELIMIT_MAX)
+            return refuse(-EINVAL, "sysctl scheduler_op: allowance of %u us, from %u to %u are possible\n", us,
+                          XEN_SYSCTL_SCHED_RATELIMIT_MIN, XEN_SYSCTL_SCHED_RATELIMIT_MAX);
+        WRITE_ONCE(options.sched_allowance_us, us);
+        return 0;
+    }
+    return refuse(-EINVAL, "sysctl scheduler_op: command %u\n", s->cmd);
+}
+
+static uint32_t count_domains(void)
+{
+    struct domain *d;
+    uint32_t n = 0;
+
+    for (d = domain_next(NULL); d; d = domain_next(d))
+        n++;
+    return n;
+}
+
+/* One pool with all CPUs, whose number is 0. */
+static long cpupool_op(struct xen_sysctl *op)
+{
+    static const cpumask_t none;
+    struct xen_sysctl_cpupool_op *p = &op->u.cpupool_op;
+
+    switch (p->op) {
+    case XEN_SYSCTL_CPUPOOL_OP_INFO: /* of the first pool from this number on: so tools list them */
+        if (p->cpupool_id)
+            return -ENOENT;
+        p->sched_id = XEN_SCHEDULER_CREDIT2;
+        p->n_dom = count_domains();
+        return domctl_write_cpumap(&p->cpumap, &cpu_online);
+    case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
+        return domctl_write_cpumap(&p->cpumap, &none);
+    case XEN_SYSCTL_CPUPOOL_OP_CREATE:
+    case XEN_SYSCTL_CPUPOOL_OP_DESTROY:
+    case XEN_SYSCTL_CPUPOOL_OP_ADDCPU:
+    case XEN_SYSCTL_CPUPOOL_OP_RMCPU:
+    case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
+        return refuse(-EOPNOTSUPP, "sysctl cpupool_op %u: there is one pool, with all CPUs; vcpus can be pinned\n",
+                      p->op);
+    }
+    return refuse(-ENOSYS, "sysctl cpupool_op %u: unknown\n", p->op);
+}
+
+/* ----- CPU policies ----- */
+
+static long get_cpu_policy(struct xen_sysctl *op) { return sysctl_get_cpu_policy(&op->u.cpu_policy); }
+static long get_cpu_featureset(struct xen_sysctl *op) { return sysctl_get_cpu_featureset(&op->u.cpu_featureset); }
+
+static long get_cpu_levelling_caps(struct xen_sysctl *op)
+{
+    op->u.cpu_levelling_caps.caps = 0; /* user mode executes CPUID natively */
+    return 0;
+}
+
+/* ----- what is not there ----- */
+
+/* Tools ask and go on without; the kernel of domain 0 has the processor's power states neither. */
+static long no_device(struct xen_sysctl *op) { return -ENODEV; }
+
+static long cpu_hotplug(struct xen_sysctl *op)
+{
+    return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: CPU %u, operation %u: CPUs stay as they are after boot\n",
+                  op->u.cpu_hotplug.cpu, op->u.cpu_hotplug.op);
+}
+
+/* ----- the call ----- */
+
+static const struct {
+    sysctl_handler_t *handler;
+    const char *name;
+} operations[] = {
+#define OP(n, h) [XEN_SYSCTL_##n] = {h, #n}
+    OP(readconsole, readconsole),
+    OP(tbuf_op, NULL),
+    OP(physinfo, sysctl_physinfo),
+    OP(sched_id, sched_id),
+    OP(perfc_op, sysctl_perfc_op),
+    OP(getdomaininfolist, getdomaininfolist),
+    OP(debug_keys, debug_keys),
+    OP(getcpuinfo, sysctl_getcpuinfo),
+    OP(availheap, sysctl_availheap),
+    OP(get_pmstat, no_device),
+    OP(cpu_hotplug, cpu_hotplug),
+    OP(pm_op, no_device),
+    OP(page_offline_op, NULL),
+    OP(lockprof_op, NULL),
+    OP(cputopoinfo, sysctl_cputopoinfo),
+    OP(numainfo, sysctl_numainfo),
+    OP(cpupool_op, cpupool_op),
+    OP(scheduler_op, scheduler_op),
+    OP(coverage_op, NULL),
+    OP(psr_cmt_op, no_device),
+    OP(pcitopoinfo, sysctl_pcitopoinfo),
+    OP(psr_alloc, no_device),
+    OP(get_cpu_levelling_caps, get_cpu_levelling_caps),
+    OP(get_cpu_featureset, get_cpu_featureset),
+    OP(livepatch_op, NULL),
+    OP(get_cpu_policy, get_cpu_policy),
+};
+
+long hypercall_sysctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    struct xen_sysctl op;
+    long rc;
+
+    if (copy_from_guest(&op, (const void *)arg, sizeof(op)))
+        return -EFAULT;
+    if (op.interface_version != XEN_SYSCTL_INTERFACE_VERSION)
+        return refuse(-EACCES, "sysctl: interface version %#x; Croft has %#x (Xen 4.17's)\n", op.interface_version,
+                      XEN_SYSCTL_INTERFACE_VERSION);
+    if (op.cmd >= ARRAY_SIZE(operations) || !operations[op.cmd].handler)
+        return refuse(-ENOSYS, "sysctl %u (%s): Croft does not have it\n", op.cmd,
+                      op.cmd < ARRAY_SIZE(operations) && operations[op.cmd].name ? operations[op.cmd].name : "unknown");
+    rc = operations[op.cmd].handler(&op);
+    if ((!rc || rc == -ENOBUFS) && copy_to_guest((void *)arg, &op, sizeof(op)))
+        rc = -EFAULT;
+    return rc;
+}
+
+/* Access control by labels: the tools ask for a domain's label each time they list it. */
+long hypercall_xsm_op(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5) { return -ENOSYS; }
