@@ -215,6 +215,49 @@ uint64_t fpu_xcr0_max(void) { return host_mask; }
 
 uint64_t fpu_get_xcr0(const struct vcpu *v) { return v->fpu->xcr0; }
 
+void fpu_get_context(const struct vcpu *v, void *image)
+{
+    struct area initial;
+
+    /* XSAVE does not write the parts that are in their initial state. */
+    memcpy(image, &v->fpu->area, FXSAVE_SIZE);
+    if (!host_mask)
+        return;
+    memset(&initial, 0, sizeof(initial));
+    initial.fcw = FCW_INITIAL;
+    if (!(v->fpu->area.xstate_bv & XCR0_X87)) {
+        memcpy(image, &initial, offsetof(struct area, mxcsr));
+        memset((uint8_t *)image + 32, 0, 128);
+    }
+    if (!(v->fpu->area.xstate_bv & XCR0_SSE))
+        memset((uint8_t *)image + 160, 0, 256);
+}
+
+unsigned fpu_state_size(void) { return area_size; }
+
+void fpu_get_state(const struct vcpu *v, void *to) { memcpy(to, &v->fpu->area, area_size); }
+
+bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
+{
+    struct area *a = &v->fpu->area;
+    const struct area *image = from;
+
+    if (size < sizeof(*image) || image->xstate_bv & ~host_mask)
+        return false;
+    for (unsigned i = 0; i < sizeof(image->reserved1); i++) /* the compacted format, and what is reserved */
+        if (image->reserved1[i])
+            return false;
+    for (size_t i = area_size; i < size; i++) /* components that are not here have to be unused */
+        if (((const uint8_t *)from)[i])
+            return false;
+    if (!fpu_set_xcr0(v, xcr0))
+        return false;
+    set_initial(a);
+    memcpy(a, from, min(size, (size_t)area_size));
+    a->mxcsr &= mxcsr_mask;
+    return true;
+}
+
 bool fpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
 {
     if ((xcr0 & ~host_mask) || !(xcr0 & XCR0_X87))

@@ -18,6 +18,13 @@ void fpu_restore(struct vcpu *v); /* memory to registers: v becomes current */
 /* State of a vcpu that does not run from a 512-byte FXSAVE image, checked; null: the initial state. */
 void fpu_set_context(struct vcpu *v, const void *image);
 
+/* The XSAVE area of a vcpu that does not run, in the standard format: for saving a domain. Only with XSAVE. */
+unsigned fpu_state_size(void);
+void fpu_get_state(const struct vcpu *v, void *to);
+/* False, nothing changed: components or header bits that this processor would not take. 'size' may be less than a whole area. */
+bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size);
+
+void fpu_get_context(const struct vcpu *v, void *image); /* the 512 bytes of FXSAVE, of a vcpu that does not run */
 uint64_t fpu_xcr0_max(void); /* components that may be enabled: all that Croft switches; 0 without XSAVE */
 /* The guest's XCR0. False, nothing changed: the processor would answer #GP. Loads it if v is current. */
 bool fpu_set_xcr0(struct vcpu *v, uint64_t xcr0);

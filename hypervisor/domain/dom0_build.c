@@ -180,10 +180,11 @@ static void __init create_domain(void)
         log_warning("dom0_max_vcpus=%u: more than %u are not possible\n", vcpus, MAX_VCPUS);
         vcpus = MAX_VCPUS;
     }
-    b.d = domain_create(0, vcpus, limit);
+    b.d = domain_create(0, vcpus, limit, true);
     if (!b.d)
         boot_fail("not enough memory for domain 0\n");
-    b.d->is_privileged = b.d->is_hardware = true;
+    if (grant_init_domain(b.d, GRANT_DEFAULT_FRAMES, GRANT_DEFAULT_MAPTRACK_FRAMES, 2))
+        boot_fail("not enough memory for domain 0\n");
     domain0 = b.d;
     unsigned cpu = cpumask_next(0, &cpu_online);
 

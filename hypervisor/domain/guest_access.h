@@ -23,9 +23,12 @@ static inline bool guest_range_ok(const void *p, size_t n)
     return e >= a && (e <= HOLE_START || a >= HOLE_END);
 }
 
+/* Is it an address of the hypervisor's? */
+static inline bool in_hole(unsigned long va) { return va >= HOLE_START && va < HOLE_END; }
+
 extern bool smap_enabled; /* pv/mode.c */
 
-/* copy_from_guest of one 16-byte structure, inline, for hot paths. False: fault. */
+/* copy_from_guest and copy_to_guest of 16 bytes, inline, for hot paths. False: fault. */
 #ifndef CROFT_HOST_TEST
 static inline bool guest_read16(uint64_t to[2], const void *guest)
 {
@@ -48,7 +51,29 @@ static inline bool guest_read16(uint64_t to[2], const void *guest)
         __asm__ volatile("clac" ::: "memory");
     return ok;
 }
+static inline bool guest_write16(void *guest, const uint64_t from[2])
+{
+    uint32_t ok = 0;
+
+    if (unlikely((unsigned long)guest < HOLE_END && !guest_range_ok(guest, 16)))
+        return false;
+    if (smap_enabled)
+        __asm__ volatile("stac" ::: "memory");
+    __asm__ volatile(
+        "1: mov %2, (%1)\n\t"
+        "2: mov %3, 8(%1)\n\t"
+        "mov $1, %0\n"
+        "3:\n\t"
+        ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
+        : "+&r"(ok)
+        : "r"(guest), "r"(from[0]), "r"(from[1])
+        : "memory");
+    if (smap_enabled)
+        __asm__ volatile("clac" ::: "memory");
+    return ok;
+}
 #else
+static inline bool guest_write16(void *guest, const uint64_t from[2]) { return !copy_to_guest(guest, from, 16); }
 static inline bool guest_read16(uint64_t to[2], const void *guest) { return !copy_from_guest(to, guest, 16); }
 #endif
 

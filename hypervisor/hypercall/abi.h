@@ -6,6 +6,12 @@
 
 #define __XEN__ 1
 #include <xen/xen.h>
+/* domctl.h wants a structure of this one, whose hypervisor's side leans on headers that are not public. */
+#undef __XEN__
+#include <xen/hvm/save.h>
+#define __XEN__ 1
+#include <xen/domctl.h>
+#include <xen/sysctl.h>
 #include <xen/callback.h>
 #include <xen/elfnote.h>
 #include <xen/event_channel.h>

@@ -4,6 +4,7 @@
 #include "domain/guest_access.h"
 #include "hypercall/table.h"
 #include "lib/log.h"
+#include "lib/string.h"
 #include "platform/console.h"
 #include "pv/mode_entry.h"
 
@@ -43,6 +44,9 @@
     X(callback_op, false)                                                                                              \
     X(event_channel_op, false)                                                                                         \
     X(physdev_op, false)                                                                                               \
+    X(domctl, true)                                                                                                    \
+    X(xsm_op, false)                                                                                                   \
+    X(sysctl, true)                                                                                                    \
     X(xenpmu_op, false)                                                                                                \
     X(mca, true)
 
@@ -148,12 +152,15 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
     return 0;
 }
 
+uint64_t hypercall_elements(unsigned nr) { return counters[nr]; }
+void hypercall_elements_reset(void) { memset(counters, 0, sizeof(counters)); }
+
 void hypercall_key_report(void)
 {
     struct domain *d;
     struct vcpu *v;
 
-    list_for_each (d, &domain_list, list)
+    for (d = domain_next(NULL); d; d = domain_next(d))
         for_each_vcpu (d, v)
             log_info("%sv%u: %lu hypercalls, %lu exceptions\n", d->name, v->id, v->stats_hypercalls,
                      v->stats_exceptions);

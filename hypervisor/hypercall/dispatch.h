@@ -15,6 +15,9 @@ long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint
 /* Is there something more urgent? Ask every few microseconds of work. */
 bool hypercall_preempt_check(void);
 
+/* How often a call was made as an element of a multicall; since boot or the reset */
+uint64_t hypercall_elements(unsigned nr);
+void hypercall_elements_reset(void);
 void hypercall_key_report(void); /* counters */
 
 hypercall_handler_t hypercall_set_trap_table, hypercall_mmu_update, hypercall_set_gdt, hypercall_stack_switch,
@@ -23,8 +26,8 @@ hypercall_handler_t hypercall_set_trap_table, hypercall_mmu_update, hypercall_se
     hypercall_update_va_mapping, hypercall_set_timer_op, hypercall_xen_version, hypercall_console_io,
     hypercall_grant_table_op, hypercall_vm_assist, hypercall_update_va_mapping_otherdomain, hypercall_iret,
     hypercall_vcpu_op, hypercall_set_segment_base, hypercall_mmuext_op, hypercall_sched_op, hypercall_callback_op,
-    hypercall_event_channel_op, hypercall_physdev_op, hypercall_sysctl, hypercall_domctl, hypercall_mca,
-    hypercall_xenpmu_op, hypercall_nmi_op, hypercall_sched_op_compat, hypercall_event_channel_op_compat,
+    hypercall_event_channel_op, hypercall_physdev_op, hypercall_sysctl, hypercall_xsm_op, hypercall_domctl,
+    hypercall_mca, hypercall_xenpmu_op, hypercall_nmi_op, hypercall_sched_op_compat, hypercall_event_channel_op_compat,
     hypercall_physdev_op_compat;
 
 #endif

@@ -18,11 +18,6 @@
 #define MAX_EXTENTS (~0UL >> MEMORY_CMD_BITS)   /* a continuation has to be able to count them */
 #define ALL_NODES 0xffU                         /* XENMEMF_get_node of flags without a node */
 
-struct e820_entry {
-    uint64_t start, size;
-    uint32_t type;
-} __packed; /* ACPI 6.5, 15.1: what XENMEM_machine_memory_map gives */
-
 int memory_target(domid_t id, struct domain **d)
 {
     struct domain *self = current->domain;
@@ -215,19 +210,37 @@ static uint64_t m2p_extent(unsigned long va)
     return 0;
 }
 
+#define M2P_EXTENT_BYTES (2UL << 20)
+
+bool m2p_holds(mfn_t m)
+{
+    uint64_t count = DIV_ROUND_UP(max_frame * sizeof(uint64_t), M2P_EXTENT_BYTES);
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t first = m2p_extent(M2P_RW_START + i * M2P_EXTENT_BYTES);
+
+        if (first && m.n - first < M2P_EXTENT_BYTES / PAGE_SIZE)
+            return true;
+    }
+    return false;
+}
+
 static long machphys_mfn_list(uint64_t arg)
 {
     struct xen_machphys_mfn_list list;
+    uint64_t mfn = 0;
     unsigned count;
 
     if (!current->domain->is_privileged)
         return refuse(-EPERM, "machphys_mfn_list: for domain 0 only\n");
     if (copy_from_guest(&list, (const void *)arg, sizeof(list)))
         return refuse(-EFAULT, "machphys_mfn_list: no request at 0x%lx\n", arg);
-    count = (unsigned)min(DIV_ROUND_UP(max_frame * sizeof(uint64_t), 2UL << 20), (uint64_t)list.max_extents);
+    count = (unsigned)min(DIV_ROUND_UP(max_frame * sizeof(uint64_t), M2P_EXTENT_BYTES), (uint64_t)list.max_extents);
     for (unsigned i = 0; i < count; i++) {
-        uint64_t mfn = m2p_extent(M2P_RW_START + ((unsigned long)i << 21));
+        uint64_t extent = m2p_extent(M2P_RW_START + i * M2P_EXTENT_BYTES);
 
+        /* Where no RAM is there is no table: tools that map the whole list get what they had before. */
+        mfn = extent ? extent : mfn;
         if (copy_to_handle(list.extent_start, i, &mfn, 1))
             return refuse(-EFAULT, "machphys_mfn_list: no buffer at 0x%lx\n", (unsigned long)list.extent_start.p);
     }
@@ -260,6 +273,14 @@ long hypercall_memory_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, u
         return machphys_mapping(arg);
     case XENMEM_machphys_mfn_list:
         return machphys_mfn_list(arg);
+    case XENMEM_memory_map:
+        return memory_get_map(arg);
+    case XENMEM_set_memory_map:
+        return memory_set_map(arg);
+    case XENMEM_claim_pages:
+        return memory_claim_pages(arg);
+    case XENMEM_acquire_resource:
+        return memory_acquire_resource(arg);
     case XENMEM_get_sharing_freed_pages: /* nothing is shared */
     case XENMEM_get_sharing_shared_pages:
         return 0;

@@ -17,6 +17,16 @@ mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags);
 /* d gives up a frame of its own, which nobody can make another's meanwhile. False if it had done so before. */
 bool memory_release(mfn_t m, struct domain *d);
 
+struct e820_entry {
+    uint64_t start, size;
+    uint32_t type;
+} __packed; /* ACPI 6.5, 15.1: what XENMEM_memory_map gives */
+
+/* memory_map.c */
+long memory_set_map(uint64_t arg);
+long memory_get_map(uint64_t arg);
+long memory_claim_pages(uint64_t arg);
+long memory_acquire_resource(uint64_t arg);
 long memory_exchange(void *guest); /* XENMEM_exchange; continues with the same arguments */
 
 #endif

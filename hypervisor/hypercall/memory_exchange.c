@@ -24,10 +24,13 @@ static mfn_t input_frame(const struct xen_memory_exchange *x, const struct chunk
 }
 
 /* The domain keeps the first 'pages' frames of the chunk's input. */
-static void unclaim_input(const struct xen_memory_exchange *x, const struct chunk *c, unsigned pages)
+static void unclaim_input(const struct xen_memory_exchange *x, struct domain *d, const struct chunk *c, unsigned pages)
 {
     for (unsigned i = 0; i < pages; i++)
         frame_unclaim(input_frame(x, c, i));
+    if (d->dying) /* its frames may have been gone through already: these would be forgotten */
+        for (unsigned i = 0; i < pages; i++)
+            memory_release(input_frame(x, c, i), d);
 }
 
 /* Reads the chunk's lists and claims each frame to be given up: it must be the domain's, in no use, and there once. */
@@ -40,7 +43,7 @@ static long read_chunk(const struct xen_memory_exchange *x, struct domain *d, un
         mfn_t m = input_frame(x, c, i);
 
         if (!frame_claim(m, d)) {
-            unclaim_input(x, c, i);
+            unclaim_input(x, d, c, i);
             return refuse(-EINVAL,
                           "exchange: frame 0x%lx does not belong to d%u, or is mapped or in use: unmap it before\n",
                           m.n, d->id);
@@ -81,7 +84,7 @@ static long exchange_chunk(const struct xen_memory_exchange *x, struct domain *d
     if (error)
         return error;
     if (!alloc_output(x, d, c)) {
-        unclaim_input(x, c, c->pages);
+        unclaim_input(x, d, c, c->pages);
         guest_log(LOG_DEBUG, "exchange: no extent of order %u below 2^%u\n", x->out.extent_order,
                   XENMEMF_get_address_bits(x->out.mem_flags));
         return -ENOMEM;

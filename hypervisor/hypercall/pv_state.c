@@ -324,14 +324,14 @@ long hypercall_vm_assist(uint64_t cmd, uint64_t type, uint64_t a3, uint64_t a4, 
 {
     struct domain *d = current->domain;
 
-    if (type >= 32 || !(ASSISTS & 1U << type))
+    if (type >= 32 || !(ASSISTS & 1UL << type))
         return refuse(-EINVAL, "vm_assist: type %lu\n", type);
     switch ((unsigned)cmd) {
     case VMASST_CMD_enable:
-        __atomic_fetch_or(&d->vm_assist, 1U << type, __ATOMIC_SEQ_CST);
+        __atomic_fetch_or(&d->vm_assist, 1UL << type, __ATOMIC_SEQ_CST);
         return 0;
     case VMASST_CMD_disable:
-        __atomic_fetch_and(&d->vm_assist, ~(1U << type), __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(&d->vm_assist, ~(1UL << type), __ATOMIC_SEQ_CST);
         return 0;
     }
     return refuse(-ENOSYS, "vm_assist: command %u\n", (unsigned)cmd);

@@ -314,6 +314,22 @@ static bool lockable(const struct insn *i)
     return i->memory && ((i->op >= OP_ADD && i->op <= OP_XOR) || (i->op >= OP_XCHG && i->op <= OP_BTC));
 }
 
+/* MOV or XCHG of a 64-bit register and where another one points: how kernels write page tables. False: it is something else. */
+static bool decode_plain_store(const uint8_t *p, struct insn *i)
+{
+    uint8_t rex = p[0], modrm = p[2], rm = modrm & 7;
+
+    if ((rex & 0xf8) != 0x48 || (p[1] != 0x89 && p[1] != 0x87) || modrm >= 0x40 || rm == 4 || rm == 5)
+        return false;
+    i->op = p[1] == 0x89 ? OP_MOV : OP_XCHG;
+    i->length = 3;
+    i->size = i->address_size = 8;
+    i->rex = i->memory = true;
+    i->reg = (modrm >> 3) | (rex & REX_R ? 8 : 0);
+    i->rm = i->base = rm | (rex & REX_B ? 8 : 0);
+    return true;
+}
+
 enum decode_result insn_decode(const uint8_t *p, unsigned n, bool long_mode, struct insn *i)
 {
     struct cursor c = {.p = p, .n = n < INSN_MAX_LENGTH ? n : INSN_MAX_LENGTH};
@@ -322,6 +338,8 @@ enum decode_result insn_decode(const uint8_t *p, unsigned n, bool long_mode, str
     bool ok;
 
     *i = (struct insn){.segment = SEG_DS, .base = INSN_NO_REG, .index = INSN_NO_REG};
+    if (long_mode && n >= 3 && decode_plain_store(p, i))
+        return DECODE_OK;
     for (;;) {
         op = next8(&c);
         if (long_mode && (op & 0xf0) == 0x40) {

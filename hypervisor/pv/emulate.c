@@ -12,6 +12,7 @@
 #include "domain/guest_access.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "pv/cpuid.h"
 #include "pv/descriptor.h"
 #include "pv/mmu.h"
 #include "pv/msr.h"
@@ -34,10 +35,14 @@ static bool code_is_long(struct vcpu *v, const struct cpu_user_regs *regs)
 
 bool pv_fetch_insn(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *insn, bool *long_mode)
 {
-    uint8_t bytes[INSN_MAX_LENGTH];
+    union {
+        uint64_t words[2];
+        uint8_t bytes[INSN_MAX_LENGTH];
+    } code;
+    uint8_t *bytes = code.bytes;
     unsigned long start = regs->rip;
-    unsigned first = (unsigned)min(PAGE_SIZE - (start & ~PAGE_MASK), (unsigned long)sizeof(bytes));
-    uint64_t base, n = first;
+    unsigned first;
+    uint64_t base, n;
     enum decode_result r;
 
     *long_mode = code_is_long(v, regs);
@@ -45,14 +50,15 @@ bool pv_fetch_insn(struct vcpu *v, const struct cpu_user_regs *regs, struct insn
         if (!pv_segment_base(v, SEG_CS, false, &base))
             return false;
         start = (uint32_t)(start + base);
-        first = (unsigned)min(PAGE_SIZE - (start & ~PAGE_MASK), (unsigned long)sizeof(bytes));
-        n = first;
     }
-    n -= copy_from_guest(bytes, (const void *)start, first);
+    if (likely((start & ~PAGE_MASK) <= PAGE_SIZE - sizeof(code.words) && guest_read16(code.words, (const void *)start)))
+        return insn_decode(bytes, INSN_MAX_LENGTH, *long_mode, insn) == DECODE_OK;
+    first = (unsigned)min(PAGE_SIZE - (start & ~PAGE_MASK), (unsigned long)INSN_MAX_LENGTH);
+    n = first - copy_from_guest(bytes, (const void *)start, first);
     r = insn_decode(bytes, (unsigned)n, *long_mode, insn);
-    if (r == DECODE_SHORT && n == first && first < sizeof(bytes)) { /* goes on in the next page */
-        n += sizeof(bytes) - first;
-        n -= copy_from_guest(bytes + first, (const void *)(start + first), sizeof(bytes) - first);
+    if (r == DECODE_SHORT && n == first && first < INSN_MAX_LENGTH) { /* goes on in the next page */
+        n += INSN_MAX_LENGTH - first;
+        n -= copy_from_guest(bytes + first, (const void *)(start + first), INSN_MAX_LENGTH - first);
         r = insn_decode(bytes, (unsigned)n, *long_mode, insn);
     }
     return r == DECODE_OK;
@@ -313,7 +319,7 @@ static bool emulate_kernel_insn(struct vcpu *v, struct cpu_user_regs *regs, cons
         return true;
     }
     case OP_XSETBV:
-        return regs->ecx == 0 && fpu_set_xcr0(v, get_pair(regs));
+        return regs->ecx == 0 && !(get_pair(regs) & ~cpu_policy_of(v->domain)->xcr0) && fpu_set_xcr0(v, get_pair(regs));
     case OP_RDTSC:
         set_pair(regs, rdtsc());
         return true;
@@ -335,6 +341,8 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs)
 
     if (regs->error_code) /* about a selector: no instruction of ours has one */
         return false;
+    if (pv_emulate_absent_port(v, regs))
+        return true;
     if (!pv_fetch_insn(v, regs, &insn, &long_mode))
         return false;
 

@@ -16,6 +16,8 @@ bool pv_segment_base(struct vcpu *v, enum insn_segment segment, bool long_mode, 
 
 /* IN, OUT, INS, OUTS of any form. False: not allowed, inject #GP. */
 bool pv_emulate_port_insn(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn, bool long_mode);
+/* The short way for the simple forms of IN and OUT by a domain without any ports. False: nothing was done, go the long way. */
+bool pv_emulate_absent_port(struct vcpu *v, struct cpu_user_regs *regs);
 /* The domain's view of its ports, bytes 1, 2 or 4: what it does not have reads as ones and ignores writes. */
 uint32_t pv_port_read(struct domain *d, uint16_t port, unsigned bytes);
 void pv_port_write(struct domain *d, uint16_t port, unsigned bytes, uint32_t value);

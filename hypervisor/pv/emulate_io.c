@@ -287,3 +287,34 @@ bool pv_emulate_port_insn(struct vcpu *v, struct cpu_user_regs *regs, const stru
     pv_finish_insn(regs, i->length, long_mode);
     return true;
 }
+
+/* In 64-bit code, with at most the operand-size prefix: so kernels look for hardware. Which port it is does not matter. */
+bool pv_emulate_absent_port(struct vcpu *v, struct cpu_user_regs *regs)
+{
+    const struct domain *d = v->domain;
+    unsigned size = 4, length = 1;
+    uint64_t bytes[2];
+    uint8_t op;
+
+    if (d->is_hardware || d->pv.io_ports || !(v->pv.kernel_mode || regs->cs == FLAT_USER_CS64) || !pv_iopl_allows(v) ||
+        (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(bytes) || !guest_read16(bytes, (const void *)regs->rip))
+        return false;
+    op = (uint8_t)bytes[0];
+    if (op == 0x66) {
+        op = (uint8_t)(bytes[0] >> 8);
+        size = length = 2;
+    }
+    if ((op & 0xf4) != 0xe4) /* e4 to e7: the port is in the next byte; ec to ef: in DX */
+        return false;
+    if (!(op & 8))
+        length++;
+    if (!(op & 1))
+        size = 1;
+    if (!(op & 2)) {
+        if (size == 4)
+            regs->rax = 0;
+        regs->rax |= ones(size);
+    }
+    pv_finish_insn(regs, length, true);
+    return true;
+}

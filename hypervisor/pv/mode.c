@@ -6,6 +6,7 @@
 #include "domain/guest_access.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "pv/cpuid.h"
 #include "pv/mode.h"
 #include "pv/mode_entry.h"
 #include "pv/traps.h"
@@ -220,7 +221,11 @@ static void deliver_nmi(void)
     bounce(guest_regs(), v->pv.nmi_callback, FLAT_KERNEL_CS, false, 0, true);
 }
 
-void pv_init(void) { softirq_register(SOFTIRQ_NMI, deliver_nmi); }
+void pv_init(void)
+{
+    softirq_register(SOFTIRQ_NMI, deliver_nmi);
+    cpuid_init();
+}
 
 /* The slow ways of entry.S. */
 

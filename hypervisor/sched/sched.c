@@ -20,7 +20,7 @@ struct run_queue {
     struct vcpu *idle;
     struct timer slice; /* fires when it is ahead of the first in the queue by the allowance */
     bool called;        /* while it was idle, to pull something */
-    uint64_t switches, pulls, preemptions;
+    struct sched_counters counters;
 } __aligned(64);
 
 static struct run_queue run_queues[NR_CPUS];
@@ -72,6 +72,10 @@ static unsigned claim_idle_cpu(const struct vcpu *v)
     unsigned cpu;
 
     for_each_cpu (cpu, &idle_cpus)
+        if (cpumask_test(cpu, &v->sched.soft_affinity) && cpumask_test(cpu, &v->sched.hard_affinity) &&
+            cpumask_test(cpu, &cpu_online) && test_and_clear_bit(cpu, idle_cpus.bits))
+            return cpu;
+    for_each_cpu (cpu, &idle_cpus)
         if (cpumask_test(cpu, &v->sched.hard_affinity) && cpumask_test(cpu, &cpu_online) &&
             test_and_clear_bit(cpu, idle_cpus.bits))
             return cpu;
@@ -109,7 +113,8 @@ static unsigned choose_cpu(const struct vcpu *v)
     bool allowed = cpumask_test(v->processor, &v->sched.hard_affinity);
     unsigned cpu;
 
-    if (allowed && test_bit(v->processor, idle_cpus.bits) && test_and_clear_bit(v->processor, idle_cpus.bits))
+    if (allowed && cpumask_test(v->processor, &v->sched.soft_affinity) && test_bit(v->processor, idle_cpus.bits) &&
+        test_and_clear_bit(v->processor, idle_cpus.bits))
         return v->processor;
     cpu = claim_idle_cpu(v);
     if (cpu < NR_CPUS || allowed)
@@ -354,7 +359,7 @@ static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
                 found = vcpu_of(s);
                 bvt_dequeue(&from->bvt, s);
                 move(found, from, rq);
-                rq->pulls++;
+                rq->counters.pulls++;
                 break;
             }
         }
@@ -441,10 +446,10 @@ void schedule(void)
     if (next != prev) {
         if (prev != rq->idle && vcpu_runnable(prev)) {
             bvt_enqueue(&rq->bvt, &prev->sched);
-            rq->preemptions++;
+            rq->counters.preemptions++;
         }
         rq->on_cpu = next;
-        rq->switches++;
+        rq->counters.switches++;
         next->sched.running = true;
         next->sched.run_start = t;
         set_runstate_waiting(prev, t);
@@ -595,6 +600,22 @@ void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out)
     spin_unlock_irqrestore(&rq->lock, flags);
 }
 
+ns_t sched_idle_time(unsigned cpu)
+{
+    struct vcpu_runstate_info r;
+
+    vcpu_get_runstate(run_queues[cpu].idle, &r);
+    return r.time[RUNSTATE_running];
+}
+
+struct sched_counters sched_counters(unsigned cpu) { return run_queues[cpu].counters; }
+
+void sched_counters_reset(void)
+{
+    for (unsigned cpu = 0; cpu < NR_CPUS; cpu++)
+        run_queues[cpu].counters = (struct sched_counters){0};
+}
+
 static void slice_over(void *arg) { softirq_raise(SOFTIRQ_SCHEDULE); }
 
 void sched_init(void)
@@ -612,6 +633,7 @@ void sched_init_vcpu(struct vcpu *v, unsigned cpu)
     v->processor = cpu;
     bvt_init(&v->sched);
     memset(&v->sched.hard_affinity, 0xff, sizeof(v->sched.hard_affinity));
+    memset(&v->sched.soft_affinity, 0xff, sizeof(v->sched.soft_affinity));
     v->sched.runstate = RUNSTATE_offline;
     v->sched.runstate_entry = now();
     timer_init(&v->sched.poll_timer, poll_timeout, v, cpu);
@@ -682,7 +704,7 @@ static void report_queue(unsigned cpu)
     unsigned long flags = spin_lock_irqsave(&rq->lock);
     unsigned n = 0, count = rq->bvt.count;
     int64_t svt = rq->bvt.svt;
-    uint64_t switches = rq->switches, preemptions = rq->preemptions, pulls = rq->pulls;
+    uint64_t switches = rq->counters.switches, preemptions = rq->counters.preemptions, pulls = rq->counters.pulls;
     struct sched_vcpu *s;
 
     if (rq->on_cpu)

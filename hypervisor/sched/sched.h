@@ -36,6 +36,7 @@ struct sched_vcpu {
     bool yielding;         /* lets another run first, once */
     ns_t run_start;        /* when it was last switched in or charged */
     cpumask_t hard_affinity;
+    cpumask_t soft_affinity; /* where it had rather be, of the former */
     struct timer poll_timer; /* SCHEDOP_poll's timeout */
     /* runstate accounting (ABI RUNSTATE_*) */
     int runstate;
@@ -84,6 +85,13 @@ void context_switch(struct vcpu *prev, struct vcpu *next);
 /* prev's state is in memory: another CPU may run it. Interrupts disabled. */
 void sched_switch_done(struct vcpu *prev);
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
+ns_t sched_idle_time(unsigned cpu); /* for how long an online CPU has run no guest */
+/* What a CPU counts since boot or the last reset */
+struct sched_counters {
+    uint64_t switches, preemptions, pulls;
+};
+struct sched_counters sched_counters(unsigned cpu);
+void sched_counters_reset(void);
 void sched_key_report(void); /* debug key: run queues */
 
 #endif

@@ -141,6 +141,14 @@ void time_update_wallclock(struct domain *d)
     spin_unlock_irqrestore(&wallclock_lock, flags);
 }
 
+void time_move_shared_info(struct domain *d, struct shared_info *to)
+{
+    unsigned long flags = spin_lock_irqsave(&wallclock_lock);
+
+    WRITE_ONCE(d->shared_info, to);
+    spin_unlock_irqrestore(&wallclock_lock, flags);
+}
+
 void time_set_wallclock(struct domain *caller, uint64_t sec, uint32_t nsec, ns_t system_time)
 {
     unsigned long flags = spin_lock_irqsave(&wallclock_lock);

@@ -49,9 +49,10 @@ uint64_t time_tsc_of(ns_t t); /* TSC value at which now() == t */
 
 ns_t time_wallclock_ns(void); /* nanoseconds since 1970 (UTC) */
 void time_set_wallclock(struct domain *caller, uint64_t sec, uint32_t nsec,
-                        ns_t system_time);    /* platform_op settime64 */
-void time_update_wallclock(struct domain *d); /* writes shared_info's wc_* */
-void time_update_vcpu(struct vcpu *v);        /* writes vcpu_info's time; at creation, registration and rate changes */
+                        ns_t system_time);                            /* platform_op settime64 */
+void time_update_wallclock(struct domain *d);                         /* writes shared_info's wc_* */
+void time_move_shared_info(struct domain *d, struct shared_info *to); /* changes d->shared_info */
+void time_update_vcpu(struct vcpu *v); /* writes vcpu_info's time; at creation, registration and rate changes */
 /* v is current, its page tables are loaded: writes the runstate area that the guest registered, if it did. At the end of
  * every context switch, interrupts disabled. */
 void time_switch_in(struct vcpu *v);

@@ -1,0 +1,388 @@
+/*
+ * domctl: what the tools of domain 0 do to domains: their life from creation to destruction. The table says which operation is
+ * whose; vcpus' state is in domctl_vcpu.c and domctl_state.c. Source: <xen/domctl.h>.
+ */
+#include "hypercall/domctl.h"
+
+#include "domain/domain_info.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "memory/alloc.h"
+#include "memory/map.h"
+#include "pv/cpu_policy.h"
+#include "pv/traps.h"
+#include "sched/time.h"
+
+#define FIRST_DOMID 1U
+
+/* The next number to be given, so that one that was just in use is not used again soon. Under domctl_lock. */
+static unsigned next_domid = FIRST_DOMID;
+static spinlock_t domid_lock = SPINLOCK_INIT;
+
+/* A new domain with that number, or, if it is none, with the next free one. -EEXIST, -ENFILE, -ENOMEM */
+static long create_numbered(unsigned wanted, unsigned vcpus, struct domain **out)
+{
+    if (wanted && wanted < DOMID_FIRST_RESERVED) {
+        *out = domain_create((domid_t)wanted, vcpus, 0, false);
+        if (*out)
+            return 0;
+        struct domain *other = domain_get_by_id((domid_t)wanted);
+
+        if (!other)
+            return refuse(-ENOMEM, "createdomain: not enough memory for domain %u\n", wanted);
+        domain_put(other);
+        return refuse(-EEXIST, "createdomain: domain %u exists\n", wanted);
+    }
+    for (unsigned tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
+        struct domain *other;
+        unsigned id;
+
+        spin_lock(&domid_lock);
+        id = next_domid;
+        next_domid = id + 1 < DOMID_FIRST_RESERVED ? id + 1 : FIRST_DOMID;
+        spin_unlock(&domid_lock);
+        if (domain_id_in_use((domid_t)id))
+            continue;
+        *out = domain_create((domid_t)id, vcpus, 0, false);
+        if (*out)
+            return 0;
+        other = domain_get_by_id((domid_t)id);
+        if (!other)
+            return refuse(-ENOMEM, "createdomain: not enough memory for another domain\n");
+        domain_put(other); /* somebody was faster */
+    }
+    return refuse(-ENFILE, "createdomain: all domain numbers are in use\n");
+}
+
+static long createdomain(struct domain *unused, struct xen_domctl *op)
+{
+    const struct xen_domctl_createdomain *c = &op->u.createdomain;
+    unsigned grant_version = XEN_DOMCTL_GRANT_version(c->grant_opts);
+    struct domain *d;
+    long rc;
+
+    if (c->flags & (XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_nested_virt | XEN_DOMCTL_CDF_oos_off))
+        return refuse(-EINVAL,
+                      "createdomain: flags 0x%x: only PV domains are there (type = \"pv\" in xl's configuration)\n",
+                      c->flags);
+    if (c->flags & ~XEN_DOMCTL_CDF_xs_domain)
+        return refuse(-EINVAL, "createdomain: flags 0x%x: no IOMMU, no virtual PMU\n", c->flags);
+    if (c->iommu_opts || c->vmtrace_size || c->arch.emulation_flags || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED ||
+        grant_version > 2) /* ssidref is for security modules, of which there are none */
+        return refuse(
+            -EINVAL,
+            "createdomain: an option that PV domains do not have (emulation 0x%x, misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
+            c->arch.emulation_flags, c->arch.misc_flags, c->iommu_opts, c->vmtrace_size);
+    if (c->cpupool_id)
+        return refuse(-ESRCH, "createdomain: there is no CPU pool %u\n", c->cpupool_id);
+    if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS)
+        return refuse(-ERANGE, "createdomain: %u vcpus, from 1 to %u are possible\n", c->max_vcpus, MAX_VCPUS);
+    rc = create_numbered(op->domain, c->max_vcpus, &d);
+    if (rc)
+        return rc;
+    rc = grant_init_domain(
+        d, c->max_grant_frames < 0 ? GRANT_DEFAULT_FRAMES : (uint32_t)c->max_grant_frames,
+        c->max_maptrack_frames < 0 ? GRANT_DEFAULT_MAPTRACK_FRAMES : (uint32_t)c->max_maptrack_frames, grant_version);
+    if (rc) {
+        guest_log(LOG_WARNING, "createdomain: no grant table of at most %d frames, %d for mappings, version %u: %ld\n",
+                  c->max_grant_frames, c->max_maptrack_frames, grant_version, rc);
+        domain_get(d);
+        while (domain_destroy(d) == -ERESTART)
+            ;
+        domain_put(d);
+        return rc;
+    }
+    d->paused_by_tools = true;
+    domain_pause_nosync(d);
+    memcpy(d->handle, c->handle, sizeof(d->handle));
+    event_set_limit(d, c->max_evtchn_port < EVTCHN_FIFO_NR_CHANNELS ? c->max_evtchn_port + 1 : EVTCHN_FIFO_NR_CHANNELS);
+    op->domain = d->id;
+    log_debug("%s created: at most %u vcpus\n", d->name, d->vcpu_count);
+    return 0;
+}
+
+static long destroydomain(struct domain *d, struct xen_domctl *op)
+{
+    if (d->is_hardware)
+        return refuse(-EINVAL, "destroydomain: domain 0 ends by switching off\n");
+    return d == current->domain ? -EINVAL : domain_destroy(d);
+}
+
+static long pausedomain(struct domain *d, struct xen_domctl *op)
+{
+    bool fresh;
+
+    if (d == current->domain)
+        return refuse(-EINVAL, "pausedomain: of the caller itself\n");
+    spin_lock(&d->lock);
+    fresh = !d->paused_by_tools;
+    d->paused_by_tools = true;
+    spin_unlock(&d->lock);
+    if (fresh)
+        domain_pause(d);
+    return 0;
+}
+
+/* Tools that build or restore a domain write its shared_info: what Croft writes there once is put back before it runs. */
+static void refresh_time(struct domain *d)
+{
+    struct vcpu *v;
+
+    time_update_wallclock(d);
+    spin_lock(&d->lock);
+    for_each_vcpu (d, v)
+        if (!d->dying)
+            time_update_vcpu(v);
+    spin_unlock(&d->lock);
+}
+
+static long unpausedomain(struct domain *d, struct xen_domctl *op)
+{
+    bool was;
+
+    if (d->dying)
+        return -EINVAL;
+    spin_lock(&d->lock);
+    was = d->paused_by_tools;
+    d->paused_by_tools = false;
+    d->started = true;
+    spin_unlock(&d->lock);
+    if (was) {
+        refresh_time(d);
+        domain_unpause(d);
+    }
+    return 0;
+}
+
+static long resumedomain(struct domain *d, struct xen_domctl *op)
+{
+    if (d == current->domain)
+        return refuse(-EINVAL, "resumedomain: of the caller itself\n");
+    refresh_time(d);
+    domain_resume(d);
+    return 0;
+}
+
+static long getdomaininfo(struct domain *d, struct xen_domctl *op)
+{
+    domain_info(d, &op->u.getdomaininfo);
+    op->domain = d->id;
+    return 0;
+}
+
+static long max_vcpus(struct domain *d, struct xen_domctl *op)
+{
+    unsigned count = op->u.max_vcpus.max, cpu = cpumask_next(0, &cpu_online);
+    long rc = 0;
+
+    if (count != d->vcpu_count)
+        return refuse(-EINVAL, "max_vcpus: %u for d%u, which was created for %u\n", count, d->id, d->vcpu_count);
+    spin_lock(&d->lock);
+    for (unsigned i = 0; i < count && !rc; i++) {
+        if (d->dying)
+            rc = -EINVAL;
+        else if (!d->vcpus[i] && !vcpu_create(d, i, cpu))
+            rc = -ENOMEM;
+        cpu = cpumask_next(cpu + 1, &cpu_online);
+        if (cpu >= NR_CPUS)
+            cpu = cpumask_next(0, &cpu_online);
+    }
+    spin_unlock(&d->lock);
+    return rc ? refuse(rc, "max_vcpus: no %u vcpus for d%u\n", count, d->id) : 0;
+}
+
+static long max_mem(struct domain *d, struct xen_domctl *op)
+{
+    uint64_t pages = op->u.max_mem.max_memkb >> (PAGE_SHIFT - 10);
+
+    /* Below what it has now is fine: it gets no more, and balloons down. */
+    spin_lock(&d->page_list_lock);
+    d->max_pages = min(pages, (uint64_t)UINT32_MAX);
+    spin_unlock(&d->page_list_lock);
+    return 0;
+}
+
+static long setdomainhandle(struct domain *d, struct xen_domctl *op)
+{
+    memcpy(d->handle, op->u.setdomainhandle.handle, sizeof(d->handle));
+    return 0;
+}
+
+static long hypercall_init(struct domain *d, struct xen_domctl *op)
+{
+    mfn_t m = MFN(op->u.hypercall_init.gmfn);
+
+    if (!frame_get_writable(m, d))
+        return refuse(-EACCES, "hypercall_init: frame 0x%lx is not d%u's to write\n", m.n, d->id);
+    pv_write_hypercall_page(mfn_to_virt(m));
+    frame_put_writable(m);
+    return 0;
+}
+
+static long settimeoffset(struct domain *d, struct xen_domctl *op)
+{
+    WRITE_ONCE(d->time_offset_seconds, op->u.settimeoffset.time_offset_seconds);
+    time_update_wallclock(d);
+    return 0;
+}
+
+static long set_address_size(struct domain *d, struct xen_domctl *op)
+{
+    if (op->u.address_size.size == 64)
+        return 0;
+    return refuse(-EINVAL, "set_address_size: %u bits; only 64-bit domains are there\n", op->u.address_size.size);
+}
+
+static long get_address_size(struct domain *d, struct xen_domctl *op)
+{
+    op->u.address_size.size = 64;
+    return 0;
+}
+
+static long setnodeaffinity(struct domain *d, struct xen_domctl *op)
+{
+    uint8_t bits[DIV_ROUND_UP(MAX_NODES, 8)] = {0};
+    uint32_t count = min(op->u.nodeaffinity.nodemap.nr_bits, (uint32_t)MAX_NODES), set = 0, node = 0;
+
+    if (copy_from_handle(bits, op->u.nodeaffinity.nodemap.bitmap, 0, DIV_ROUND_UP(count, 8)))
+        return -EFAULT;
+    for (uint32_t i = 0; i < count; i++)
+        if (bits[i / 8] >> i % 8 & 1) {
+            set++;
+            node = i;
+        }
+    if (!set)
+        return refuse(-EINVAL, "setnodeaffinity: d%u on no node\n", d->id);
+    d->node = set == 1 ? node : NODE_ANY; /* several: as anywhere */
+    return 0;
+}
+
+static long getnodeaffinity(struct domain *d, struct xen_domctl *op)
+{
+    cpumask_t nodes = {{d->node == NODE_ANY ? (1UL << MAX_NODES) - 1 : 1UL << d->node}};
+
+    return domctl_write_cpumap(&op->u.nodeaffinity.nodemap, &nodes);
+}
+
+static long set_virq_handler(struct domain *d, struct xen_domctl *op)
+{
+    /* Global VIRQs go to domain 0: saying so changes nothing. */
+    return d->is_hardware
+               ? 0
+               : refuse(-EOPNOTSUPP, "set_virq_handler: VIRQ %u to d%u\n", op->u.set_virq_handler.virq, d->id);
+}
+
+static long get_cpu_policy(struct domain *d, struct xen_domctl *op)
+{
+    return domctl_get_cpu_policy(d, &op->u.cpu_policy);
+}
+static long set_cpu_policy(struct domain *d, struct xen_domctl *op)
+{
+    return domctl_set_cpu_policy(d, &op->u.cpu_policy);
+}
+
+/* Domains without shadow or nested tables have no pool of pages for them. */
+static long get_paging_mempool_size(struct domain *d, struct xen_domctl *op)
+{
+    return refuse(-EOPNOTSUPP, "paging pool of d%u, which is PV\n", d->id);
+}
+
+long domctl_read_cpumap(cpumask_t *mask, const struct xenctl_bitmap *map)
+{
+    uint32_t bits = min(map->nr_bits, (uint32_t)NR_CPUS);
+
+    memset(mask, 0, sizeof(*mask));
+    if (copy_from_handle((uint8_t *)mask->bits, map->bitmap, 0, DIV_ROUND_UP(bits, 8)))
+        return -EFAULT;
+    for (unsigned cpu = bits; cpu < NR_CPUS; cpu++)
+        cpumask_clear(cpu, mask);
+    return 0;
+}
+
+long domctl_write_cpumap(const struct xenctl_bitmap *map, const cpumask_t *mask)
+{
+    static const uint8_t zero;
+    uint32_t ours = DIV_ROUND_UP(NR_CPUS, 8), bytes = DIV_ROUND_UP(map->nr_bits, 8);
+
+    if (copy_to_handle(map->bitmap, 0, (const uint8_t *)mask->bits, min(bytes, ours)))
+        return -EFAULT;
+    for (uint32_t i = ours; i < bytes; i++)
+        if (copy_to_handle(map->bitmap, i, &zero, 1))
+            return -EFAULT;
+    return 0;
+}
+
+static const struct {
+    domctl_handler_t *handler;
+    const char *name;
+    enum { NEVER, IF_DONE, ALWAYS } copy_back;
+} operations[] = {
+#define OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back}
+    OP(createdomain, createdomain, IF_DONE),
+    OP(destroydomain, destroydomain, NEVER),
+    OP(pausedomain, pausedomain, NEVER),
+    OP(unpausedomain, unpausedomain, NEVER),
+    OP(resumedomain, resumedomain, NEVER),
+    OP(getdomaininfo, getdomaininfo, IF_DONE),
+    OP(max_vcpus, max_vcpus, NEVER),
+    OP(max_mem, max_mem, NEVER),
+    OP(setdomainhandle, setdomainhandle, NEVER),
+    OP(hypercall_init, hypercall_init, NEVER),
+    OP(settimeoffset, settimeoffset, NEVER),
+    OP(set_address_size, set_address_size, NEVER),
+    OP(get_address_size, get_address_size, IF_DONE),
+    OP(setnodeaffinity, setnodeaffinity, NEVER),
+    OP(getnodeaffinity, getnodeaffinity, IF_DONE),
+    OP(set_virq_handler, set_virq_handler, NEVER),
+    OP(get_cpu_policy, get_cpu_policy, IF_DONE),
+    OP(set_cpu_policy, set_cpu_policy, ALWAYS),
+    OP(get_paging_mempool_size, get_paging_mempool_size, IF_DONE),
+    OP(setvcpucontext, domctl_setvcpucontext, NEVER),
+    OP(getvcpucontext, domctl_getvcpucontext, IF_DONE),
+    OP(getvcpuinfo, domctl_getvcpuinfo, IF_DONE),
+    OP(setvcpuaffinity, domctl_setvcpuaffinity, IF_DONE),
+    OP(getvcpuaffinity, domctl_getvcpuaffinity, IF_DONE),
+    OP(scheduler_op, domctl_scheduler_op, IF_DONE),
+    OP(get_ext_vcpucontext, domctl_get_ext_vcpucontext, IF_DONE),
+    OP(set_ext_vcpucontext, domctl_set_ext_vcpucontext, NEVER),
+    OP(getvcpuextstate, domctl_getvcpuextstate, IF_DONE),
+    OP(setvcpuextstate, domctl_setvcpuextstate, NEVER),
+    OP(get_vcpu_msrs, domctl_get_vcpu_msrs, IF_DONE),
+    OP(set_vcpu_msrs, domctl_set_vcpu_msrs, NEVER),
+    OP(gettscinfo, domctl_gettscinfo, IF_DONE),
+    OP(settscinfo, domctl_settscinfo, NEVER),
+    OP(getpageframeinfo3, domctl_getpageframeinfo3, IF_DONE),
+    OP(shadow_op, domctl_shadow_op, IF_DONE),
+};
+
+long hypercall_domctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    struct xen_domctl op;
+    struct domain *d = NULL;
+    long rc;
+
+    if (copy_from_guest(&op, (void *)arg, sizeof(op)))
+        return refuse(-EFAULT, "domctl: no request at 0x%lx\n", arg);
+    if (op.interface_version != XEN_DOMCTL_INTERFACE_VERSION)
+        return refuse(-EACCES, "domctl: interface version 0x%x; Croft has 0x%x (Xen 4.17's)\n", op.interface_version,
+                      XEN_DOMCTL_INTERFACE_VERSION);
+    if (op.cmd >= ARRAY_SIZE(operations) || !operations[op.cmd].handler)
+        return refuse(-ENOSYS, "domctl %u: not implemented\n", op.cmd);
+    if (op.cmd != XEN_DOMCTL_createdomain) {
+        /* getdomaininfo is for lists too: the domain of that number, or the next. */
+        d = op.cmd == XEN_DOMCTL_getdomaininfo ? domain_get_from_id(op.domain) : domain_get_by_id(op.domain);
+        if (!d)
+            return -ESRCH; /* tools ask whether a domain is still there: no log line */
+    }
+    rc = operations[op.cmd].handler(d, &op);
+    if (rc == -ERESTART)
+        rc = hypercall_continue(arg, 0, 0, 0, 0);
+    else if (operations[op.cmd].copy_back >= (!rc || rc == -ENOBUFS ? IF_DONE : ALWAYS) &&
+             copy_to_guest((void *)arg, &op, sizeof(op)))
+        rc = -EFAULT;
+    if (d)
+        domain_put(d);
+    return rc;
+}
