@@ -1,4 +1,4 @@
-/* sources: hypervisor/memory/frame.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
+/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
 /* The PV MMU: operations of two domains as the bytes tell, with the audit and the model of stale translations after each. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input = data;
     input_end = data + size;
     tail = 1;
-    start_steps();
+    start_steps(pick(4));
     preempt_one_in = pick(5);
+    destroy_one_in = pick(3) * 16;
     while (input < input_end) {
         one_step(pick(CPUS));
         check_all();

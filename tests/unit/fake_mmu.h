@@ -20,11 +20,17 @@
 
 #include "cpu/tlb.h"
 #include "domain/domain.h"
+#include "domain/grant.h"
 #include "domain/guest_access.h"
+#include "cpu/fpu.h"
+#include "cpu/softirq.h"
 #include "hypercall/dispatch.h"
+#include "hypercall/memory.h"
 #include "lib/log.h"
 #include "memory/alloc.h"
 #include "memory/map.h"
+#include "platform/irq.h"
+#include "pv/cpu_policy.h"
 #include "pv/descriptor.h"
 #include "pv/io_memory.h"
 #include "pv/mmu.h"
@@ -38,15 +44,23 @@
 
 /* ---- RAM ---- */
 
-#define RAM_FRAMES 288
+#ifndef PAGE_POOL
+#define PAGE_POOL                                                                                                      \
+    0 /* frames at the end of RAM for alloc_pages, where a test needs frames of them; else they are the host's */
+#endif
+#define POOL_FIRST 288
+#define RAM_FRAMES (POOL_FIRST + PAGE_POOL)
 #define CROFT_FIRST 0 /* Croft's own; frame 0 is never given out */
 #define IO_FIRST 6    /* valid, but device memory */
 #define SHARED_RW 8   /* Croft's, shared with domain 1 */
 #define SHARED_RO 9
 #define HOLE_TABLES 10 /* an L3, an L2 and an L1 of Croft's, in each hypervisor slot */
+#define M2P_FRAME 2    /* Croft's, a part of the machine-to-physical table */
+#define SHARED_INFO 13 /* and 14: of each domain */
 #define DOMAIN_FIRST 16
 #define DOMAIN_FRAMES 120 /* each of the two; what remains is free */
 #define FREE_FIRST (DOMAIN_FIRST + 2 * DOMAIN_FRAMES)
+#define SHARED_INFO_OF(d) (SHARED_INFO + (d))
 #define IO_FULL_MFN 0x100000UL
 #define IO_READ_ONLY_MFN 0x100010UL
 #define IO_FORBIDDEN_MFN 0x100020UL
@@ -77,6 +91,7 @@ mfn_t virt_to_mfn(const void *p) { return MFN((uint64_t)((const page_table *)p -
 maddr_t virt_to_maddr(const void *p) { return MADDR((uint64_t)((const char *)p - (const char *)ram)); }
 void *maddr_to_virt(maddr_t a) { return (char *)ram + a.n; }
 uint64_t m2p_read(mfn_t m) { return m2p[m.n]; }
+bool m2p_holds(mfn_t m) { return m.n == M2P_FRAME; }
 void m2p_write(mfn_t m, uint64_t gpfn)
 {
     REQUIRE(m.n < RAM_FRAMES);
@@ -90,21 +105,39 @@ enum io_access io_frame_access(mfn_t m)
 }
 
 static unsigned live_pages, pages_left = ~0U;
+static bool pool_used[PAGE_POOL + 1];
 void *alloc_pages(unsigned order)
 {
     if (!pages_left)
         return NULL;
     pages_left -= pages_left != ~0U;
     live_pages++;
+    for (unsigned m = POOL_FIRST; !order && m < RAM_FRAMES; m++)
+        if (!pool_used[m - POOL_FIRST]) {
+            pool_used[m - POOL_FIRST] = true;
+            return memset(ram[m], 0, PAGE_SIZE);
+        }
     return calloc(1, PAGE_SIZE << order);
 }
 void free_pages(void *p, unsigned order)
 {
+    uint64_t m = virt_to_mfn(p).n;
+
+    if (!p)
+        return;
     live_pages--;
-    free(p);
+    if (PAGE_POOL && m >= POOL_FIRST && m < RAM_FRAMES)
+        pool_used[m - POOL_FIRST] = false;
+    else
+        free(p);
 }
 void *heap_alloc(size_t size) { return calloc(1, size); }
-void heap_free(void *p) { free(p); }
+static bool is_static_object(const void *p);
+void heap_free(void *p)
+{
+    if (!is_static_object(p))
+        free(p);
+}
 
 static unsigned refusals, errors;
 static bool verbose;
@@ -155,11 +188,117 @@ static __thread unsigned self;
 static struct domain doms[2];
 static struct vcpu vcpus[CPUS];
 struct list domain_list;
+spinlock_t domain_list_lock = SPINLOCK_INIT;
+struct domain *domain0;
 cpumask_t cpu_online;
 
 struct percpu *this_cpu(void) { return &cpus[self]; }
 struct percpu *percpu_of(unsigned cpu) { return cpu < CPUS ? &cpus[cpu] : NULL; }
-struct domain *domain_owner_of_frame(domid_t id) { return id == 1 || id == 2 ? &doms[id - 1] : NULL; }
+static bool is_static_object(const void *p)
+{
+    return (p >= (const void *)doms && p < (const void *)(doms + 2)) ||
+           (p >= (const void *)vcpus && p < (const void *)(vcpus + CPUS));
+}
+
+/* The two are the list; a domain that has ended is not on it. */
+static bool listed[2];
+struct domain *domain_owner_of_frame(domid_t id)
+{
+    return (id == 1 || id == 2) && listed[id - 1] ? &doms[id - 1] : NULL;
+}
+void domain_unlist(struct domain *d)
+{
+    REQUIRE(listed[d - doms]);
+    listed[d - doms] = false;
+    list_remove(&d->list);
+}
+bool domain_get(struct domain *d)
+{
+    REQUIRE(d->refs >= 0);
+    if (!d->refs)
+        return false;
+    __atomic_add_fetch(&d->refs, 1, __ATOMIC_SEQ_CST);
+    return true;
+}
+void domain_put(struct domain *d)
+{
+    int refs = __atomic_sub_fetch(&d->refs, 1, __ATOMIC_SEQ_CST);
+
+    REQUIRE(refs >= 0);
+    if (!refs)
+        domain_free_later(d);
+}
+struct domain *domain_get_by_id(domid_t id)
+{
+    struct domain *d = id == DOMID_SELF ? current->domain : domain_owner_of_frame(id);
+
+    return d && domain_get(d) ? d : NULL;
+}
+struct domain *domain_next(struct domain *prev)
+{
+    unsigned i = prev ? (unsigned)(prev - doms) + 1 : 0;
+
+    if (prev)
+        domain_put(prev);
+    for (; i < 2; i++)
+        if (listed[i] && domain_get(&doms[i]))
+            return &doms[i];
+    return NULL;
+}
+
+/* What the end of a domain needs of the others: domain/domain_destroy.c */
+static void (*free_dead_domains)(void);
+static unsigned dom_exc; /* VIRQs about the end of domains */
+void softirq_register(enum softirq nr, void (*handler)(void)) { free_dead_domains = handler; }
+static void run_softirqs(void)
+{
+    for (unsigned cpu = 0; cpu < CPUS; cpu++)
+        if (__atomic_fetch_and(&cpus[cpu].softirq_pending, ~(1U << SOFTIRQ_DOMAIN), __ATOMIC_SEQ_CST) &
+            1U << SOFTIRQ_DOMAIN)
+            free_dead_domains();
+}
+static unsigned removed_vcpus;
+void sched_remove_vcpu(struct vcpu *v) { removed_vcpus++; }
+void sched_remove_domain(struct domain *d) {}
+int alloc_claim(struct domain *d, uint64_t pages)
+{
+    d->claimed_pages = pages;
+    return 0;
+}
+static unsigned event_work, grant_work; /* parts of it, between which they look whether there is something urgent */
+static bool work_off(unsigned *parts)
+{
+    while (*parts) {
+        --*parts;
+        if (hypercall_preempt_check())
+            return false;
+    }
+    return true;
+}
+bool event_release_domain(struct domain *d) { return work_off(&event_work); }
+void event_destroy_domain(struct domain *d) {}
+void time_move_shared_info(struct domain *d, struct shared_info *to) { d->shared_info = to; }
+void event_send_global_virq(struct domain *d, unsigned virq) { dom_exc++; }
+/* Weak: test_grant.c has the real ones. */
+__attribute__((weak)) bool grant_release_mappings(struct domain *d) { return work_off(&grant_work); }
+__attribute__((weak)) void grant_destroy_domain(struct domain *d) {}
+__attribute__((weak)) void grant_each_mapping(const struct domain *d, void (*fn)(void *arg, mfn_t m, bool writable),
+                                              void *arg)
+{
+}
+__attribute__((weak)) bool grant_counts_agree(const struct domain *d, const struct domain *by, uint64_t *pins,
+                                              uint64_t *mappings)
+{
+    return true;
+}
+void cpu_policy_destroy(struct domain *d) {}
+void fpu_free(struct vcpu *v) {}
+void descriptor_window_free(void *window) {}
+bool memory_release(mfn_t m, struct domain *d)
+{
+    m2p_write(m, M2P_INVALID);
+    return frame_release(m, d);
+}
 void domain_pause(struct domain *d) { d->pause_count++; }
 void domain_unpause(struct domain *d) { d->pause_count--; }
 
@@ -169,6 +308,23 @@ static struct {
     uint8_t write[RAM_FRAMES], read[RAM_FRAMES], walk[RAM_FRAMES];
 } tlb[CPUS];
 static uint8_t walked[RAM_FRAMES];
+static bool (*granted)(const struct domain *d, mfn_t m); /* null: nothing is mapped of others */
+
+/* Own frames; what another domain's tools have mapped; a privileged domain reads the machine-to-physical table. */
+static void check_leaf(const struct domain *d, uint64_t m, uint64_t e)
+{
+    uint64_t control = frames[m].control;
+    domid_t owner = FRAME_OWNER(control);
+
+    REQUIRE(FRAME_REFS(control));
+    if (owner == d->id || (granted && granted(d, MFN(m))))
+        return;
+    REQUIRE(doms[0].is_privileged);
+    if (m == M2P_FRAME)
+        REQUIRE(owner == DOMID_CROFT && !(e & PTE_WRITE));
+    else
+        REQUIRE(domain_owner_of_frame(owner) && (control & FRAME_FOREIGN));
+}
 
 static void walk_table(unsigned cpu, mfn_t m, unsigned level)
 {
@@ -197,7 +353,7 @@ static void walk_table(unsigned cpu, mfn_t m, unsigned level)
 
             REQUIRE(d->pv.io_memory && a != IO_NONE && (a == IO_FULL || !(e & PTE_WRITE)));
         } else {
-            REQUIRE(frame_owner(&frames[to.n]) == d->id && FRAME_REFS(frames[to.n].control));
+            check_leaf(d, to.n, e);
             REQUIRE(!(e & PTE_WRITE) || !(frames[to.n].control & FRAME_SHARED_RO));
             tlb[cpu].read[to.n] = 1;
             /* The bit of the last level alone: the tables above may get theirs at any time. */
@@ -308,6 +464,7 @@ static void check_all(void)
 /* ---- The frames' way to a domain and back, as the page allocator does it ---- */
 
 static unsigned frames_freed;
+static bool to_release[RAM_FRAMES]; /* alloc_next_to_release has yet to tell */
 static void give_frame(mfn_t m, struct domain *d)
 {
     struct frame *f = frame_of(m);
@@ -317,6 +474,23 @@ static void give_frame(mfn_t m, struct domain *d)
     memset(ram[m.n], 0, PAGE_SIZE);
     f->type = 0;
     f->control = 1 | (uint64_t)d->id << 32 | FRAME_ALLOCATED;
+    d->tot_pages++;
+    to_release[m.n] = true;
+}
+void alloc_adopt_frame(mfn_t m, struct domain *d)
+{
+    d->tot_pages++;
+    live_pages -= m.n >= POOL_FIRST;
+}
+bool alloc_next_to_release(struct domain *d, mfn_t *m)
+{
+    for (*m = MFN(0); m->n < RAM_FRAMES; m->n++)
+        if (to_release[m->n] && frame_owner(&frames[m->n]) == d->id) {
+            to_release[m->n] = false;
+            if (frame_get(*m, d))
+                return true;
+        }
+    return false;
 }
 void alloc_free_domain_frame(mfn_t m, struct domain *owner)
 {
@@ -324,8 +498,13 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner)
 
     REQUIRE(!FRAME_REFS(f->control) && owner == domain_owner_of_frame(frame_owner(f)) && !TYPE_COUNT(f->type));
     f->type = 0x5a5a5a5000000000;
-    f->control = (uint64_t)DOMID_FREE << 32;
-    frames_freed++;
+    f->control = m.n < POOL_FIRST ? (uint64_t)DOMID_FREE << 32 : 1 | (uint64_t)DOMID_CROFT << 32;
+    if (m.n >= POOL_FIRST)
+        pool_used[m.n - POOL_FIRST] = false;
+    to_release[m.n] = false;
+    __atomic_add_fetch(&frames_freed, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_sub_fetch(&owner->tot_pages, 1, __ATOMIC_SEQ_CST) && owner->put_with_last_frame)
+        domain_put(owner);
 }
 
 /* ---- Descriptors: present system descriptors are refused ---- */
@@ -338,6 +517,7 @@ bool descriptor_validate_page(struct domain *d, uint64_t *page)
     return true;
 }
 static unsigned ldt_flushes;
+static void (*in_descriptor_release)(struct vcpu *v);
 void descriptor_flush_ldt(struct vcpu *v)
 {
     REQUIRE(!spin_is_locked(&v->domain->mm_lock));
@@ -345,7 +525,11 @@ void descriptor_flush_ldt(struct vcpu *v)
     ldt_flushes++;
 }
 int descriptor_set_ldt(struct vcpu *v, unsigned long base, unsigned entries) { return entries > 8192 ? -EINVAL : 0; }
-void descriptor_release(struct vcpu *v) {}
+void descriptor_release(struct vcpu *v)
+{
+    if (in_descriptor_release)
+        in_descriptor_release(v);
+}
 
 /* ---- Hypercalls ---- */
 
@@ -398,7 +582,7 @@ static long hypercall(hypercall_handler_t *call, uint64_t a1, uint64_t a2, uint6
 
         REQUIRE(n < 100000);
         memcpy(a, continued, sizeof(a));
-        if (between_slices && !between_slices())
+        if ((between_slices && !between_slices()) || vcpus[cpu].domain->dying)
             break;
         self = cpu;
         slices = n;
@@ -406,24 +590,27 @@ static long hypercall(hypercall_handler_t *call, uint64_t a1, uint64_t a2, uint6
     return rc;
 }
 static uint32_t done;
-static long mmu_update_n(struct mmu_update *u, unsigned n)
+/* 'foreign' as the call takes it: whose frames, and above, plus one, whose tables */
+static long mmu_update_on(struct mmu_update *u, unsigned n, uint64_t foreign)
 {
     long rc;
 
     done = 0;
-    rc = hypercall(hypercall_mmu_update, (uint64_t)u, n, (uint64_t)&done, DOMID_SELF);
+    rc = hypercall(hypercall_mmu_update, (uint64_t)u, n, (uint64_t)&done, foreign);
     REQUIRE(rc == CONTINUED || (rc == 0 && done == n) || (rc < 0 && done < n));
     return rc;
 }
-static long mmuext_n(struct mmuext_op *op, unsigned n)
+static long mmu_update_n(struct mmu_update *u, unsigned n) { return mmu_update_on(u, n, DOMID_SELF); }
+static long mmuext_on(struct mmuext_op *op, unsigned n, uint64_t domid)
 {
     long rc;
 
     done = 0;
-    rc = hypercall(hypercall_mmuext_op, (uint64_t)op, n, (uint64_t)&done, DOMID_SELF);
+    rc = hypercall(hypercall_mmuext_op, (uint64_t)op, n, (uint64_t)&done, domid);
     REQUIRE(rc == CONTINUED || (rc == 0 && done == n) || (rc < 0 && done < n));
     return rc;
 }
+static long mmuext_n(struct mmuext_op *op, unsigned n) { return mmuext_on(op, n, DOMID_SELF); }
 static long mmuext(unsigned cmd, uint64_t mfn)
 {
     struct mmuext_op op = {.cmd = cmd, .arg1.mfn = mfn};
@@ -462,7 +649,12 @@ static void start_domain(unsigned n)
     d->id = (domid_t)(n + 1);
     d->vcpu_count = 2;
     d->pv.io_memory = n == 0;
+    d->refs = 2; /* its life, its frames */
+    d->shared_info = mfn_to_virt(MFN(SHARED_INFO_OF(n)));
+    tlb_flush_since(&cpu_online, frames[SHARED_INFO_OF(n)].tlb_stamp);
+    frame_share(MFN(SHARED_INFO_OF(n)), d, true);
     list_add_tail(&domain_list, &d->list);
+    listed[n] = true;
     for (unsigned i = 0; i < 2; i++) {
         unsigned cpu = n * 2 + i;
         struct vcpu *v = d->vcpus[i] = &vcpus[cpu];
@@ -472,6 +664,8 @@ static void start_domain(unsigned n)
         v->id = i;
         v->processor = cpu;
         v->pv.kernel_mode = true;
+        v->info = &d->shared_info->vcpu_info[i];
+        v->info_mfn = INVALID_MFN;
         cpumask_set(cpu, &d->dirty_cpus);
         cpus[cpu].current_vcpu = v;
     }
@@ -499,17 +693,23 @@ static void start_machine(void)
     memset(host_l4, 0, sizeof(host_l4));
     max_frame = RAM_FRAMES;
     list_init(&domain_list);
+    memset(listed, 0, sizeof(listed));
+    memset(to_release, 0, sizeof(to_release));
+    domain_free_init();
+    domain0 = &doms[0];
     self = 0;
     tlb_clock = 1;
     preempt = NULL;
     between_slices = NULL;
     in_flush = NULL;
+    event_work = grant_work = 0;
+    in_descriptor_release = NULL;
     bad_after = pages_left = ~0U;
     cpu_online.bits[0] = (1UL << CPUS) - 1;
     for (unsigned i = 0; i < CPUS; i++)
         cpus[i].id = i;
     for (unsigned m = 0; m < RAM_FRAMES; m++)
-        frames[m].control = m >= DOMAIN_FIRST                    ? (uint64_t)DOMID_FREE << 32
+        frames[m].control = m >= DOMAIN_FIRST && m < POOL_FIRST  ? (uint64_t)DOMID_FREE << 32
                             : m == IO_FIRST || m == IO_FIRST + 1 ? 1 | (uint64_t)DOMID_IO << 32
                                                                  : 1 | (uint64_t)DOMID_CROFT << 32;
     for (unsigned i = 0; i < 3; i++) {
@@ -524,7 +724,50 @@ static void start_machine(void)
     start_domain(1);
     frame_share(MFN(SHARED_RW), &doms[0], true);
     frame_share(MFN(SHARED_RO), &doms[0], false);
-    refusals = errors = flushes = frames_freed = 0;
+    refusals = errors = flushes = frames_freed = dom_exc = removed_vcpus = 0;
+}
+
+/* One call of domain_destroy, as by the tools of the other domain */
+static int destroy_step(struct domain *d)
+{
+    int rc;
+
+    REQUIRE(domain_get(d));
+    rc = domain_destroy(d);
+    REQUIRE(rc == 0 || rc == -ERESTART);
+    REQUIRE(d->dying && d->pause_count <= 1 && !spin_is_locked(&d->lock) && !spin_is_locked(&d->page_list_lock));
+    if (!rc) { /* what is left is only what others hold of it */
+        for (unsigned m = 0; m < RAM_FRAMES; m++) {
+            if (frame_owner(&frames[m]) != d->id)
+                continue;
+            REQUIRE(!(frames[m].control & (FRAME_ALLOCATED | FRAME_SHARED)));
+            REQUIRE(!TYPE_COUNT(frames[m].type) || !type_is_table(TYPE_OF(frames[m].type)));
+        }
+        for (unsigned i = 0; i < d->vcpu_count; i++) {
+            const struct vcpu *v = d->vcpus[i];
+
+            REQUIRE(!v->pv.kernel_root.n && !v->pv.user_root.n && !v->pv.held.kept && !v->pv.held.doomed);
+            REQUIRE(v->info == &v->no_info && mfn_eq(v->info_mfn, INVALID_MFN));
+        }
+        REQUIRE(!d->pv.held.kept && !d->pv.held.doomed && !d->claimed_pages);
+    }
+    domain_put(d);
+    return rc;
+}
+
+static void end_domain(unsigned n)
+{
+    struct domain *d = &doms[n];
+
+    self = n * 2;
+    for (unsigned m = 0; m < RAM_FRAMES; m++)
+        if (frame_owner(&frames[m]) == d->id && (frames[m].type & TYPE_PINNED) && TYPE_COUNT(frames[m].type))
+            REQUIRE(mmuext(MMUEXT_UNPIN_TABLE, m) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        REQUIRE(mmu_release_vcpu(d->vcpus[i]));
+        REQUIRE(!d->vcpus[i]->pv.held.kept && !d->vcpus[i]->pv.held.doomed);
+    }
+    REQUIRE(mmu_release_tables(d)); /* left by others who did not come back */
 }
 
 /* Ends both domains; every frame must come back. */
@@ -534,21 +777,16 @@ static void end_machine(void)
     between_slices = NULL;
     in_flush = NULL;
     bad_after = pages_left = ~0U;
-    for (unsigned m = 0; m < RAM_FRAMES; m++) {
-        struct domain *d = domain_owner_of_frame(frame_owner(&frames[m]));
-
-        if (!d || !(frames[m].type & TYPE_PINNED) || !TYPE_COUNT(frames[m].type))
-            continue;
-        self = d == &doms[0] ? 0 : 2;
-        REQUIRE(mmuext(MMUEXT_UNPIN_TABLE, m) == 0);
-    }
-    for (unsigned i = 0; i < CPUS; i++) {
-        self = i;
-        mmu_release_vcpu(&vcpus[i]);
-        REQUIRE(!vcpus[i].pv.kept && !vcpus[i].pv.doomed);
-    }
+    self = 0;
+    run_softirqs();
+    if (listed[1] && doms[1].dying) /* or is a shell already */
+        REQUIRE(destroy_step(&doms[1]) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        if (listed[i] && !doms[i].dying)
+            end_domain(i);
+    run_softirqs();
     check_all();
-    for (unsigned m = DOMAIN_FIRST; m < RAM_FRAMES; m++) {
+    for (unsigned m = DOMAIN_FIRST; m < POOL_FIRST; m++) {
         struct domain *d = domain_owner_of_frame(frame_owner(&frames[m]));
 
         if (d && (frames[m].control & FRAME_ALLOCATED))
@@ -558,6 +796,12 @@ static void end_machine(void)
     for (unsigned m = SHARED_RW; m <= SHARED_RO; m++)
         if (frames[m].control & FRAME_SHARED)
             REQUIRE(frame_unshare(MFN(m)) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        if (listed[i])
+            REQUIRE(frame_unshare(MFN(SHARED_INFO_OF(i))) == 0);
+        REQUIRE(listed[i] == !doms[i].dying && doms[i].refs == (listed[i] ? 2 : 0) && !doms[i].tot_pages);
+    }
+    REQUIRE(frames[M2P_FRAME].control == (1 | (uint64_t)DOMID_CROFT << 32));
     check_all();
     REQUIRE(live_pages == 0);
     free(ram);

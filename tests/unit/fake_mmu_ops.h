@@ -163,7 +163,7 @@ static void build_table(unsigned d)
 /* The guest writes wherever this CPU may still write, stale translations included. */
 static void poke(unsigned d)
 {
-    uint64_t m = random_frame(d, (int)pick(5));
+    uint64_t m = random_frame(doms[0].is_privileged ? pick(2) : d, (int)pick(5));
 
     if (tlb[self].write[m])
         ram[m][random_slot(4)] = random_entry(d, 1 + pick(4));
@@ -239,6 +239,97 @@ static void share_again(void)
     }
 }
 
+/* ---- What a privileged domain does to the other one ---- */
+
+#define OTHER_ID 2U
+
+static uint64_t foreign_entry(void)
+{
+    if (pick(16) == 0)
+        return entry(pick(2) ? M2P_FRAME : SHARED_INFO_OF(1), pick(2) ? RW : RO);
+    return entry(random_frame(1, pick(2) ? 0 : -1), pick(2) ? RW : RO);
+}
+
+/* Frames of the other in own tables */
+static void map_foreign(void)
+{
+    struct mmu_update u[6];
+    unsigned n = 1 + pick(6);
+
+    if (pick(8) == 0) {
+        hypercall(hypercall_update_va_mapping_otherdomain, random_va(), foreign_entry(), UVMF_TLB_FLUSH | UVMF_ALL,
+                  pick(8) ? OTHER_ID : DOMID_XEN);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        u[i].ptr = random_frame(0, pick(8) ? 1 : -1) << PAGE_SHIFT | random_slot(1) * 8 |
+                   (pick(8)   ? MMU_NORMAL_PT_UPDATE
+                    : pick(2) ? MMU_PT_UPDATE_PRESERVE_AD
+                              : MMU_MACHPHYS_UPDATE);
+        u[i].val = pick(8) ? foreign_entry() : random_entry(0, 1);
+    }
+    mmu_update_on(u, n, pick(8) ? OTHER_ID : DOMID_XEN);
+}
+
+/* The other's tables: with its own frames, with the caller's, with the machine-to-physical table */
+static void update_of_other(void)
+{
+    struct mmu_update u[6];
+    unsigned n = 1 + pick(6), from = pick(4) ? 1 : 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t m = random_frame(1, 1 + (int)pick(4));
+        unsigned level = role_level((m - DOMAIN_FIRST) % DOMAIN_FRAMES);
+
+        u[i].ptr = m << PAGE_SHIFT | random_slot(level ? level : 1) * 8 |
+                   (pick(8) ? MMU_NORMAL_PT_UPDATE : MMU_MACHPHYS_UPDATE);
+        u[i].val = random_entry(from, level);
+    }
+    mmu_update_on(u, n, (OTHER_ID + 1) << 16 | (from ? OTHER_ID : pick(4) ? DOMID_SELF : DOMID_XEN));
+}
+
+static void pin_of_other(void)
+{
+    struct mmuext_op op[4];
+    unsigned n = 1 + pick(4);
+
+    memset(op, 0, sizeof(op));
+    for (unsigned i = 0; i < n; i++) {
+        unsigned level = 1 + pick(4), kind = pick(16);
+
+        op[i].arg1.mfn = pick(16) ? random_frame(1, (int)level) : pte_mfn(hostile_entry(1)).n;
+        op[i].cmd = kind < 6    ? MMUEXT_PIN_L1_TABLE + level - 1
+                    : kind < 12 ? MMUEXT_UNPIN_TABLE
+                    : kind < 13 ? MMUEXT_CLEAR_PAGE
+                    : kind < 15 ? MMUEXT_COPY_PAGE
+                                : MMUEXT_NEW_BASEPTR;
+        if (op[i].cmd == MMUEXT_COPY_PAGE)
+            op[i].arg2.src_mfn = random_frame(1, -1);
+    }
+    mmuext_on(op, n, OTHER_ID);
+}
+
+static unsigned destroy_one_in; /* of the steps on the other domain; 0: never */
+
+static void step_on_other(void)
+{
+    if (doms[1].dying ? listed[1] && doms[1].refs && pick(3) == 0 : destroy_one_in && pick(destroy_one_in) == 0) {
+        destroy_step(&doms[1]);
+        return;
+    }
+    switch (pick(8)) {
+    default:
+        map_foreign();
+        break;
+    case 4 ... 5:
+        update_of_other();
+        break;
+    case 6 ... 7:
+        pin_of_other();
+        break;
+    }
+}
+
 static void one_step(unsigned cpu);
 
 /* A guest's other vcpus, and the other guest, run between two slices of a call; the guest may never come back to it. */
@@ -253,8 +344,20 @@ static void one_step(unsigned cpu)
 {
     unsigned d = cpu / 2;
 
-    step_depth++;
     self = cpu;
+    if (doms[d].dying) { /* its vcpus do not run; a new one takes its number once that is free */
+        if (!listed[d] && pick(8) == 0)
+            start_domain(d);
+        return;
+    }
+    if (d == 0 && doms[0].is_privileged && pick(3) == 0) {
+        step_depth++;
+        step_on_other();
+        step_depth--;
+        run_softirqs();
+        return;
+    }
+    step_depth++;
     switch (pick(32)) {
     default:
         some_updates(d);
@@ -306,11 +409,14 @@ static void one_step(unsigned cpu)
         break;
     }
     step_depth--;
+    run_softirqs();
 }
 
-static void start_steps(void)
+static void start_steps(bool privileged)
 {
     start_machine();
+    doms[0].is_privileged = privileged;
+    destroy_one_in = 0;
     held_count = step_depth = preempt_one_in = 0;
     preempt = random_preempt;
     between_slices = others_run;

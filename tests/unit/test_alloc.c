@@ -28,6 +28,7 @@
 #define COUNT (LOW_COUNT + HIGH_COUNT)
 
 static struct frame *frames;
+static unsigned domain_puts;
 static uint8_t *memory;
 static uint64_t m2p[COUNT];
 static struct percpu boot_cpu;
@@ -57,6 +58,31 @@ static size_t index_of(mfn_t m)
 }
 static mfn_t mfn_at(size_t i) { return MFN(i < LOW_COUNT ? LOW_START + i : HIGH_START + i - LOW_COUNT); }
 
+bool frame_get(mfn_t m, const struct domain *d)
+{
+    struct frame *f = frame_of(m);
+
+    if (frame_owner(f) != d->id || !FRAME_REFS(f->control))
+        return false;
+    f->control++;
+    return true;
+}
+bool frame_release(mfn_t m, struct domain *d)
+{
+    struct frame *f = frame_of(m);
+
+    assert_true(frame_owner(f) == d->id && f->control & FRAME_ALLOCATED);
+    f->control &= ~FRAME_ALLOCATED;
+    if (!FRAME_REFS(--f->control))
+        alloc_free_domain_frame(m, d);
+    return true;
+}
+void domain_put(struct domain *d)
+{
+    assert_false(spin_is_locked(&d->page_list_lock));
+    domain_puts++;
+}
+
 bool mfn_valid(mfn_t m)
 {
     size_t i;
@@ -65,7 +91,16 @@ bool mfn_valid(mfn_t m)
 }
 struct frame *frame_of(mfn_t m) { return &frames[index_of(m)]; }
 mfn_t mfn_of(const struct frame *f) { return mfn_at((size_t)(f - frames)); }
-void *mfn_to_virt(mfn_t m) { return memory + index_of(m) * PAGE_SIZE; }
+static void (*while_cleared)(void); /* runs once: between the counting of frames and their arrival */
+void *mfn_to_virt(mfn_t m)
+{
+    void (*fn)(void) = while_cleared;
+
+    while_cleared = NULL;
+    if (fn)
+        fn();
+    return memory + index_of(m) * PAGE_SIZE;
+}
 mfn_t virt_to_mfn(const void *p) { return mfn_at((size_t)((const uint8_t *)p - memory) / PAGE_SIZE); }
 uint64_t m2p_read(mfn_t m) { return m2p[index_of(m)]; }
 void m2p_write(mfn_t m, uint64_t gpfn) { m2p[index_of(m)] = gpfn; }
@@ -290,6 +325,38 @@ static void test_domain_limit(void **state)
     check_all();
 }
 
+/* A frame leaves its domain, which is the receiver as well here, and comes back; or is freed in between. */
+static void test_frames_that_change_hands(void **state)
+{
+    mfn_t m = alloc_domain_frames(dom, 2, NODE_ANY), middle = mfn_add(m, 1);
+    uint64_t limit = dom->max_pages;
+
+    model_take(m, 4, DOMAIN_OWNS);
+    frame_of(middle)->control++; /* somebody maps it */
+    assert_false(alloc_take_claimed_frame(middle, dom));
+    frame_of(middle)->control--;
+    check_all();
+    frame_of(middle)->control &= ~FRAME_ALLOCATED; /* claimed */
+    assert_true(alloc_take_claimed_frame(middle, dom));
+    owner[index_of(middle)] = CROFT_OWNS;
+    check_all();
+    dom->max_pages = dom->tot_pages;
+    assert_false(alloc_reserve_frame(dom));
+    dom->max_pages = limit;
+    assert_true(alloc_reserve_frame(dom));
+    alloc_unreserve_frame(dom);
+    check_all();
+    assert_true(alloc_reserve_frame(dom));
+    alloc_give_taken_frame(middle, dom);
+    owner[index_of(middle)] = DOMAIN_OWNS;
+    check_all();
+    dom->dying = true;
+    assert_false(alloc_reserve_frame(dom));
+    dom->dying = false;
+    free_all_of_domain();
+    check_all();
+}
+
 static void test_flushes_for_used_frames_only(void **state)
 {
     mfn_t m = alloc_frames(5, 0);
@@ -445,6 +512,221 @@ static void test_memory_used_up(void **state)
     check_all();
 }
 
+/* ----- claims ----- */
+
+static struct domain *other_domain(domid_t id)
+{
+    struct domain *d = calloc(1, sizeof(*d));
+
+    d->id = id;
+    d->max_pages = COUNT;
+    return d;
+}
+
+static void test_claims(void **state)
+{
+    struct domain *other = other_domain(8);
+    uint64_t all = alloc_free_count();
+    mfn_t m;
+
+    m = alloc_domain_frames(dom, 3, NODE_ANY);
+    dom->max_pages = 1000;
+    assert_int_equal(alloc_claim(dom, 7), -EINVAL); /* less than it has */
+    assert_int_equal(alloc_claim(dom, 1001), -EINVAL);
+    assert_int_equal(alloc_claim(dom, ~0UL), -EINVAL);
+    assert_int_equal(alloc_claim(dom, 0), 0);
+    assert_int_equal(alloc_claim(dom, 1000), 0);
+    assert_int_equal(dom->claimed_pages, 992);
+    assert_int_equal(alloc_claimed_count(), 992);
+    assert_int_equal(alloc_claim(dom, 900), -EINVAL); /* it has one */
+    assert_int_equal(alloc_claim(other, all - 1000 + 1), -ENOMEM);
+    assert_int_equal(other->claimed_pages, 0);
+    assert_int_equal(alloc_claim(other, all - 1000), 0);
+    assert_int_equal(alloc_claimed_count(), alloc_free_count());
+    /* Each gets what was promised to it. Croft itself is not bound. */
+    m = alloc_domain_frames(dom, 4, NODE_ANY);
+    assert_false(mfn_eq(m, INVALID_MFN));
+    assert_int_equal(dom->claimed_pages, 976);
+    assert_int_equal(other->claimed_pages, all - 1000);
+    assert_int_equal(alloc_claim(other, 0), 0);
+    assert_int_equal(alloc_claimed_count(), 976);
+    m = alloc_frames(0, NODE_ANY);
+    assert_false(mfn_eq(m, INVALID_MFN));
+    free_frames(m, 0);
+    /* Without a claim, the others get what is not promised, and no page more. */
+    uint64_t n = 0;
+
+    while (!mfn_eq(alloc_domain_frames(other, 0, NODE_ANY), INVALID_MFN))
+        n++;
+    assert_int_equal(n, all - 1000);
+    assert_int_equal(alloc_free_count(), 976);
+    assert_int_equal(other->tot_pages, n);
+    /* There is no block of that size: nothing is lost of the claim. */
+    assert_true(mfn_eq(alloc_domain_frames(dom, 9, NODE_ANY), INVALID_MFN) || dom->claimed_pages == 976 - 512);
+    assert_true(mfn_eq(alloc_domain_frames_below(dom, 0, NODE_ANY, 13), INVALID_MFN));
+    assert_int_equal(dom->claimed_pages + dom->tot_pages, 1000);
+    assert_int_equal(alloc_claimed_count(), dom->claimed_pages);
+    while (!mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN))
+        ;
+    assert_int_equal(dom->tot_pages, 1000);
+    assert_int_equal(alloc_claimed_count(), 0);
+    assert_int_equal(alloc_free_count(), 0);
+    while (other->page_list) {
+        frame_of(MFN(other->page_list))->control = (uint64_t)other->id << 32;
+        alloc_free_domain_frame(MFN(other->page_list), other);
+    }
+    free_all_of_domain();
+    dom->max_pages = COUNT;
+    check_all();
+    /* A dying domain: none, and what it has is given up by 0. */
+    assert_int_equal(alloc_claim(other, 100), 0);
+    other->dying = true;
+    assert_int_equal(alloc_claim(other, 0), 0);
+    assert_int_equal(alloc_claim(other, 100), -EINVAL);
+    assert_true(mfn_eq(alloc_domain_frames(other, 0, NODE_ANY), INVALID_MFN));
+    assert_false(alloc_reserve_frame(other));
+    assert_int_equal(alloc_claimed_count(), 0);
+    assert_int_equal(other->tot_pages, 0);
+    assert_int_equal(domain_puts, 0);
+    free(other);
+    check_all();
+}
+
+/* ----- the end of a domain ----- */
+
+static unsigned collect(struct domain *d)
+{
+    unsigned n = 0;
+    mfn_t m;
+
+    for (; alloc_next_to_release(d, &m); n++) {
+        struct frame *f = frame_of(m);
+
+        assert_true(FRAME_REFS(f->control) >= 2);
+        assert_true(frame_release(m, d));
+        if (!FRAME_REFS(--f->control))
+            alloc_free_domain_frame(m, d);
+    }
+    return n;
+}
+
+static void test_each_frame_is_released_once(void **state)
+{
+    struct domain *d = other_domain(9);
+    mfn_t m, held[3];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < 3; i++) {
+        held[i] = alloc_domain_frames(d, 2, NODE_ANY);
+        frame_of(held[i])->control++; /* somebody else's */
+    }
+    m = alloc_domain_frames(d, 0, NODE_ANY);
+    frame_of(m)->control = (uint64_t)d->id << 32; /* its last reference goes just now */
+    d->dying = true;
+    assert_int_equal(collect(d), 12);
+    assert_int_equal(d->page_list, 0);
+    assert_int_equal(d->tot_pages, 4);
+    assert_false(alloc_next_to_release(d, &m));
+    /* A page of Croft's joins them. */
+    mfn_t page = alloc_frames(0, NODE_ANY);
+
+    frame_of(page)->control = (uint64_t)d->id << 32 | 1;
+    alloc_adopt_frame(page, d);
+    assert_int_equal(d->tot_pages, 5);
+    for (m = MFN(0); n < COUNT; n++)
+        if (frames[n].control == (uint64_t)d->id << 32) {
+            alloc_free_domain_frame(mfn_at(n), d);
+            break;
+        }
+    assert_int_equal(d->tot_pages, 4);
+    d->put_with_last_frame = true;
+    domain_puts = 0;
+    for (unsigned i = 0; i < 3; i++) { /* the middle of the list, its start, its end */
+        mfn_t x = i == 0 ? held[1] : i == 1 ? page : held[2];
+
+        frame_of(x)->control--;
+        alloc_free_domain_frame(x, d);
+        assert_int_equal(d->tot_pages, 3 - i);
+        assert_int_equal(domain_puts, 0);
+    }
+    frame_of(held[0])->control--;
+    alloc_free_domain_frame(held[0], d);
+    assert_int_equal(domain_puts, 1);
+    assert_int_equal(d->tot_pages, 0);
+    assert_int_equal(d->released_list, 0);
+    domain_puts = 0;
+    free(d);
+    check_all();
+}
+
+static struct domain *ending;
+static void the_domain_ends(void)
+{
+    ending->dying = true;
+    collect(ending);
+    ending->put_with_last_frame = true;
+}
+
+/* Its end overtakes frames that are being cleared for it. */
+static void test_frames_on_their_way_to_a_dying_domain(void **state)
+{
+    struct domain *d = ending = other_domain(9);
+
+    while_cleared = the_domain_ends;
+    assert_true(mfn_eq(alloc_domain_frames(d, 3, NODE_ANY), INVALID_MFN));
+    assert_null(while_cleared);
+    assert_int_equal(d->tot_pages, 0);
+    assert_int_equal(d->page_list, 0);
+    assert_int_equal(domain_puts, 1);
+    domain_puts = 0;
+    check_all();
+    /* A reserved frame that does not come */
+    memset(d, 0, sizeof(*d));
+    d->id = 9;
+    d->max_pages = 1;
+    assert_true(alloc_reserve_frame(d));
+    assert_false(alloc_reserve_frame(d));
+    the_domain_ends();
+    alloc_unreserve_frame(d);
+    assert_int_equal(domain_puts, 1);
+    domain_puts = 0;
+    /* One that comes */
+    d->dying = d->put_with_last_frame = false;
+    assert_true(alloc_reserve_frame(d));
+    mfn_t m = alloc_frames(0, NODE_ANY);
+
+    the_domain_ends();
+    alloc_give_taken_frame(m, d);
+    assert_int_equal(domain_puts, 1);
+    domain_puts = 0;
+    assert_int_equal(d->tot_pages, 0);
+    free(d);
+    check_all();
+}
+
+/* A frame goes from one domain to another. */
+static void test_transfer(void **state)
+{
+    struct domain *d = other_domain(9);
+    mfn_t m = alloc_domain_frames(dom, 0, NODE_ANY);
+
+    frame_of(m)->control = (uint64_t)dom->id << 32 | 2; /* claimed, and mapped since */
+    assert_false(alloc_take_claimed_frame(m, dom));
+    frame_of(m)->control--;
+    assert_true(alloc_reserve_frame(d));
+    assert_true(alloc_take_claimed_frame(m, dom));
+    assert_int_equal(dom->tot_pages, 0);
+    alloc_give_taken_frame(m, d);
+    assert_int_equal(d->tot_pages, 1);
+    assert_int_equal(d->page_list, m.n);
+    assert_int_equal(frame_of(m)->control, (uint64_t)d->id << 32 | 1 | FRAME_ALLOCATED);
+    d->dying = true;
+    assert_int_equal(collect(d), 1);
+    assert_int_equal(d->tot_pages, 0);
+    free(d);
+    check_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,11 +734,16 @@ int main(void)
         cmocka_unit_test(test_unzeroed_only_before_first_use),
         cmocka_unit_test(test_high_memory_first_low_on_request),
         cmocka_unit_test(test_domain_limit),
+        cmocka_unit_test(test_frames_that_change_hands),
         cmocka_unit_test(test_flushes_for_used_frames_only),
         cmocka_unit_test(test_runs_give_back_their_tail),
         cmocka_unit_test(test_buddies_join),
         cmocka_unit_test(test_random_operations),
         cmocka_unit_test(test_memory_used_up),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_each_frame_is_released_once),
+        cmocka_unit_test(test_frames_on_their_way_to_a_dying_domain),
+        cmocka_unit_test(test_transfer),
     };
 
     return cmocka_run_group_tests(tests, setup_machine, NULL);

@@ -64,6 +64,15 @@ static struct cpuid_view view(void)
                                .tsc_shift = 0};
 }
 
+/* The default policy of that processor */
+static struct cpuid_regs ask(const struct cpuid_view *w, uint32_t leaf, uint32_t subleaf)
+{
+    struct cpu_policy p;
+
+    cpu_policy_make(&p, w, false);
+    return cpuid_policy(&p, w, leaf, subleaf);
+}
+
 #define BIT(name) (1U << (XEN_X86_FEATURE_##name % 32))
 #define HIDDEN(r, name)                                                                                                \
     do {                                                                                                               \
@@ -83,7 +92,7 @@ static void hidden(void **state)
 
     for (int hardware = 0; hardware < 2; hardware++) {
         w.hardware_domain = hardware;
-        r = cpuid_policy(&w, 1, 0);
+        r = ask(&w, 1, 0);
         HIDDEN(r.c, VMX);
         HIDDEN(r.c, SMX);
         HIDDEN(r.c, MONITOR);
@@ -98,7 +107,7 @@ static void hidden(void **state)
         HIDDEN(r.d, PSE36);
         HIDDEN(r.d, MTRR);
         HIDDEN(r.d, DS);
-        r = cpuid_policy(&w, 7, 0);
+        r = ask(&w, 7, 0);
         HIDDEN(r.b, SMEP);
         HIDDEN(r.b, SMAP);
         HIDDEN(r.b, INVPCID);
@@ -114,7 +123,7 @@ static void hidden(void **state)
         HIDDEN(r.d, CET_IBT);
         HIDDEN(r.d, IBRSB);
         HIDDEN(r.d, ARCH_CAPS);
-        r = cpuid_policy(&w, 0x80000001, 0);
+        r = ask(&w, 0x80000001, 0);
         HIDDEN(r.c, SVM);
         HIDDEN(r.c, EXTAPIC);
         HIDDEN(r.c, CR8_LEGACY);
@@ -125,14 +134,14 @@ static void hidden(void **state)
         HIDDEN(r.d, PSE);
         HIDDEN(r.d, PGE);
         HIDDEN(r.d, MTRR);
-        HIDDEN(cpuid_policy(&w, 0xd, 1).a, XSAVES);
+        HIDDEN(ask(&w, 0xd, 1).a, XSAVES);
     }
 }
 
 static void shown(void **state)
 {
     struct cpuid_view w = view();
-    struct cpuid_regs r = cpuid_policy(&w, 1, 0);
+    struct cpuid_regs r = ask(&w, 1, 0);
 
     SHOWN(r.c, SSE4_2);
     SHOWN(r.c, CX16);
@@ -144,12 +153,12 @@ static void shown(void **state)
     SHOWN(r.d, APIC);
     SHOWN(r.d, MCE);
     SHOWN(r.d, SSE2);
-    r = cpuid_policy(&w, 7, 0);
+    r = ask(&w, 7, 0);
     SHOWN(r.b, FSGSBASE);
     SHOWN(r.b, AVX2);
     SHOWN(r.b, AVX512F);
     SHOWN(r.b, ERMS);
-    r = cpuid_policy(&w, 0x80000001, 0);
+    r = ask(&w, 0x80000001, 0);
     SHOWN(r.d, SYSCALL);
     SHOWN(r.d, NX);
     SHOWN(r.d, LM);
@@ -166,15 +175,15 @@ static void nothing_invented(void **state)
 
     w.host = none;
     w.xcr0_max = 0;
-    r = cpuid_policy(&w, 1, 0);
+    r = ask(&w, 1, 0);
     assert_int_equal(r.c, BIT(HYPERVISOR));
     assert_int_equal(r.d, 0);
     for (uint32_t leaf = 2; leaf < 0x30; leaf++) {
-        r = cpuid_policy(&w, leaf, 0);
+        r = ask(&w, leaf, 0);
         assert_int_equal(r.a | r.b | r.c | r.d, 0);
     }
     for (uint32_t leaf = 0x80000001; leaf < 0x80000030; leaf++) {
-        r = cpuid_policy(&w, leaf, 0);
+        r = ask(&w, leaf, 0);
         assert_int_equal(r.a | r.b | r.c | r.d, 0);
     }
 }
@@ -185,17 +194,17 @@ static void without_xsave(void **state)
     struct cpuid_regs r;
 
     w.xcr0_max = 0;
-    r = cpuid_policy(&w, 1, 0);
+    r = ask(&w, 1, 0);
     HIDDEN(r.c, XSAVE);
     HIDDEN(r.c, OSXSAVE);
     HIDDEN(r.c, AVX);
-    HIDDEN(cpuid_policy(&w, 7, 0).b, AVX2);
-    HIDDEN(cpuid_policy(&w, 7, 0).b, AVX512F);
-    assert_int_equal(cpuid_policy(&w, 0xd, 0).a, 0);
+    HIDDEN(ask(&w, 7, 0).b, AVX2);
+    HIDDEN(ask(&w, 7, 0).b, AVX512F);
+    assert_int_equal(ask(&w, 0xd, 0).a, 0);
     w.xcr0_max = 7;
-    SHOWN(cpuid_policy(&w, 7, 0).b, AVX2);
-    HIDDEN(cpuid_policy(&w, 7, 0).b, AVX512F);
-    HIDDEN(cpuid_policy(&w, 7, 1).a, AVX512_BF16);
+    SHOWN(ask(&w, 7, 0).b, AVX2);
+    HIDDEN(ask(&w, 7, 0).b, AVX512F);
+    HIDDEN(ask(&w, 7, 1).a, AVX512_BF16);
 }
 
 static void xstate(void **state)
@@ -204,35 +213,35 @@ static void xstate(void **state)
     struct cpuid_regs r;
 
     w.xcr0_max = 7;
-    r = cpuid_policy(&w, 0xd, 0);
+    r = ask(&w, 0xd, 0);
     assert_int_equal(r.a, 7);
     assert_int_equal(r.b, 832);
     assert_int_equal(r.c, 832);
     assert_int_equal(r.d, 0);
     w.xcr0_max = 0xe7;
-    assert_int_equal(cpuid_policy(&w, 0xd, 0).c, 1664 + 1024);
+    assert_int_equal(ask(&w, 0xd, 0).c, 1664 + 1024);
     w.xcr0_max = 3;
-    assert_int_equal(cpuid_policy(&w, 0xd, 0).c, 576);
-    assert_int_equal(cpuid_policy(&w, 0xd, 2).a, 0);
-    assert_int_equal(cpuid_policy(&w, 0xd, 9).a, 0); /* PKRU */
-    assert_int_equal(cpuid_policy(&w, 0xd, 64).a, 0);
-    assert_int_equal(cpuid_policy(&w, 0xd, ~0U).a, 0);
+    assert_int_equal(ask(&w, 0xd, 0).c, 576);
+    assert_int_equal(ask(&w, 0xd, 2).a, 0);
+    assert_int_equal(ask(&w, 0xd, 9).a, 0); /* PKRU */
+    assert_int_equal(ask(&w, 0xd, 64).a, 0);
+    assert_int_equal(ask(&w, 0xd, ~0U).a, 0);
 }
 
 static void limits(void **state)
 {
     struct cpuid_view w = view();
 
-    assert_int_equal(cpuid_policy(&w, 0, 0).a, 0xd);
-    assert_int_equal(cpuid_policy(&w, 0, 0).b, 0x68747541);
-    assert_int_equal(cpuid_policy(&w, 0x80000000, 0).a, 0x80000021);
-    assert_int_equal(cpuid_policy(&w, 0xe, 0).a, 0);
-    assert_int_equal(cpuid_policy(&w, 0xa, 0).a, 0);        /* performance counters */
-    assert_int_equal(cpuid_policy(&w, 0x8000000a, 0).a, 0); /* SVM */
-    assert_int_equal(cpuid_policy(&w, 0x8000001f, 0).a, 0); /* memory encryption */
-    assert_int_equal(cpuid_policy(&w, 0xffffffff, 0).a, 0);
+    assert_int_equal(ask(&w, 0, 0).a, 0xd);
+    assert_int_equal(ask(&w, 0, 0).b, 0x68747541);
+    assert_int_equal(ask(&w, 0x80000000, 0).a, 0x80000021);
+    assert_int_equal(ask(&w, 0xe, 0).a, 0);
+    assert_int_equal(ask(&w, 0xa, 0).a, 0);        /* performance counters */
+    assert_int_equal(ask(&w, 0x8000000a, 0).a, 0); /* SVM */
+    assert_int_equal(ask(&w, 0x8000001f, 0).a, 0); /* memory encryption */
+    assert_int_equal(ask(&w, 0xffffffff, 0).a, 0);
     w.amd = false;
-    assert_int_equal(cpuid_policy(&w, 0x80000000, 0).a, 0x80000008);
+    assert_int_equal(ask(&w, 0x80000000, 0).a, 0x80000008);
 }
 
 static void topology(void **state)
@@ -240,49 +249,49 @@ static void topology(void **state)
     struct cpuid_view w = view();
     struct cpuid_regs r;
 
-    r = cpuid_policy(&w, 1, 0);
+    r = ask(&w, 1, 0);
     assert_int_equal(r.b >> 24, 0);
     assert_int_equal(r.b >> 16 & 0xff, 1);
     HIDDEN(r.d, HTT);
 
     w.vcpu_count = 3;
     w.vcpu_id = 2;
-    r = cpuid_policy(&w, 1, 0);
+    r = ask(&w, 1, 0);
     assert_int_equal(r.b >> 24, 4);
     assert_int_equal(r.b >> 16 & 0xff, 8); /* ids 0, 2, 4 take three bits */
     SHOWN(r.d, HTT);
-    r = cpuid_policy(&w, 0x80000008, 0);
+    r = ask(&w, 0x80000008, 0);
     assert_int_equal(r.a >> 8, 48);
     assert_int_equal(r.c >> 12 & 15, 3);
     assert_int_equal(r.c & 0xff, 7);
-    r = cpuid_policy(&w, 0xb, 0);
+    r = ask(&w, 0xb, 0);
     assert_int_equal(r.a, 1);
     assert_int_equal(r.b, 1);
     assert_int_equal(r.c, 0x100);
     assert_int_equal(r.d, 4);
-    r = cpuid_policy(&w, 0xb, 1);
+    r = ask(&w, 0xb, 1);
     assert_int_equal(r.a, 3);
     assert_int_equal(r.b, 3);
     assert_int_equal(r.c, 0x201);
-    r = cpuid_policy(&w, 0xb, 2);
+    r = ask(&w, 0xb, 2);
     assert_int_equal(r.a | r.b, 0);
     assert_int_equal(r.c, 2);
 
     /* Ids of different vcpus differ below the package's shift, for every count. */
     for (w.vcpu_count = 1; w.vcpu_count <= 128; w.vcpu_count++) {
         w.vcpu_id = w.vcpu_count - 1;
-        assert_true(w.vcpu_id * 2 < 1U << cpuid_policy(&w, 0xb, 1).a);
+        assert_true(w.vcpu_id * 2 < 1U << ask(&w, 0xb, 1).a);
     }
     w.amd = false;
     w.vcpu_count = 4;
-    r = cpuid_policy(&w, 4, 0);
+    r = ask(&w, 4, 0);
     assert_int_equal(r.a >> 26, 3);
 }
 
 static void hypervisor_leaves(void **state)
 {
     struct cpuid_view w = view();
-    struct cpuid_regs r = cpuid_policy(&w, 0x40000000, 0);
+    struct cpuid_regs r = ask(&w, 0x40000000, 0);
     char signature[13] = {0};
 
     memcpy(signature, &r.b, 4);
@@ -290,15 +299,15 @@ static void hypervisor_leaves(void **state)
     memcpy(signature + 8, &r.d, 4);
     assert_string_equal(signature, "XenVMMXenVMM");
     assert_int_equal(r.a, 0x40000005);
-    assert_int_equal(cpuid_policy(&w, 0x40000001, 0).a, 0x40011);
-    assert_int_equal(cpuid_policy(&w, 0x40000002, 0).a, 1);
-    assert_int_equal(cpuid_policy(&w, 0x40000003, 0).c, 2000000);
-    assert_int_equal(cpuid_policy(&w, 0x40000003, 0).a, 6);
-    assert_int_equal(cpuid_policy(&w, 0x40000003, 1).c, 0x80000000);
-    assert_int_equal(cpuid_policy(&w, 0x40000003, 2).a, 2000000);
-    assert_int_equal(cpuid_policy(&w, 0x40000005, 0).b, 40);
+    assert_int_equal(ask(&w, 0x40000001, 0).a, 0x40011);
+    assert_int_equal(ask(&w, 0x40000002, 0).a, 1);
+    assert_int_equal(ask(&w, 0x40000003, 0).c, 2000000);
+    assert_int_equal(ask(&w, 0x40000003, 0).a, 6);
+    assert_int_equal(ask(&w, 0x40000003, 1).c, 0x80000000);
+    assert_int_equal(ask(&w, 0x40000003, 2).a, 2000000);
+    assert_int_equal(ask(&w, 0x40000005, 0).b, 40);
     for (uint32_t leaf = 0x40000006; leaf < 0x40010000; leaf++) {
-        r = cpuid_policy(&w, leaf, 0);
+        r = ask(&w, leaf, 0);
         assert_int_equal(r.a | r.b | r.c | r.d, 0);
     }
 }
@@ -307,11 +316,11 @@ static void invariant_tsc(void **state)
 {
     struct cpuid_view w = view();
 
-    HIDDEN(cpuid_policy(&w, 0x80000007, 0).d, ITSC);
+    HIDDEN(ask(&w, 0x80000007, 0).d, ITSC);
     w.hardware_domain = true;
-    assert_int_equal(cpuid_policy(&w, 0x80000007, 0).d, BIT(ITSC));
+    assert_int_equal(ask(&w, 0x80000007, 0).d, BIT(ITSC));
     w.tsc_reliable = false;
-    assert_int_equal(cpuid_policy(&w, 0x80000007, 0).d, 0);
+    assert_int_equal(ask(&w, 0x80000007, 0).d, 0);
 }
 
 /* The real way in, on the processor that runs the test */
@@ -321,6 +330,7 @@ static void on_this_processor(void **state)
     static struct vcpu v = {.domain = &d, .id = 1};
     uint32_t out[4];
 
+    cpuid_init();
     pv_cpuid(&v, 1, 0, out);
     assert_int_equal(out[1] >> 24, 2);
     SHOWN(out[2], HYPERVISOR);

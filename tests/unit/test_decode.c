@@ -76,6 +76,8 @@
     X(".byte 0x67; rep outsw", .op = OP_OUTS, .size = 2, .repeat = true, .address_size = 4) \
     /* stores */ \
     X("mov %rax, (%rbx)", .op = OP_MOV, .size = 8, .rex = true, .reg = 0, .rm = 3, MEM, .base = 3) \
+    X("mov %r9, (%r10)", .op = OP_MOV, .size = 8, .rex = true, .reg = 9, .rm = 10, MEM, .base = 10) \
+    X("xchg %r9, (%r10)", .op = OP_XCHG, .size = 8, .rex = true, .reg = 9, .rm = 10, MEM, .base = 10) \
     X("mov %r9, (%r12)", .op = OP_MOV, .size = 8, .rex = true, .reg = 9, .rm = 12, MEM, .base = 12, .segment = SEG_DS) \
     X("mov %rdx, (%rsp)", .op = OP_MOV, .size = 8, .rex = true, .reg = 2, .rm = 4, MEM, .base = 4, .segment = SEG_SS) \
     X("mov %rdx, 16(%rbp)", .op = OP_MOV, .size = 8, .rex = true, .reg = 2, .rm = 5, MEM, .base = 5, .displacement = 16, \

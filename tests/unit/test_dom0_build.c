@@ -88,15 +88,20 @@ static struct domain the_domain;
 static struct vcpu the_vcpus[MAX_VCPUS];
 static struct shared_info *shared = (struct shared_info *)(ram + (1000 << 12));
 
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages)
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
 {
     memset(&the_domain, 0, sizeof(the_domain));
     memset(the_vcpus, 0, sizeof(the_vcpus));
     memset(shared, 0, PAGE_SIZE);
     the_domain.vcpu_count = max_vcpus;
     the_domain.max_pages = max_pages;
+    the_domain.is_privileged = the_domain.is_hardware = is_hardware;
     the_domain.shared_info = shared;
     return &the_domain;
+}
+int grant_init_domain(struct domain *d, uint32_t max_frames, uint32_t max_maptrack_frames, unsigned max_version)
+{
+    return 0;
 }
 struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
 {

@@ -101,7 +101,15 @@ static void test_clear(void **state)
     uint64_t position = 0;
     char one[16];
 
-    log_ring_read(&position, one, sizeof(one), true);
+    /* Clearing takes away what was read, not what comes after it. */
+    log_debug("0123456789abcdef\n");
+    position = ~0UL;
+    log_ring_read(&position, one, 0, false);
+    position -= strlen("cdef\n");
+    log_ring_read(&position, one, 1, true);
+    assert_string_equal(read_all(0), "def\n");
+    position = ~0UL;
+    log_ring_read(&position, one, 0, true);
     assert_string_equal(read_all(0), "");
     log_debug("after\n");
     assert_string_equal(read_all(0), "(CROFT) after\n");

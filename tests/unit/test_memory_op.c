@@ -1,4 +1,4 @@
-/* sources: hypervisor/hypercall/memory.c hypervisor/hypercall/memory_exchange.c */
+/* sources: hypervisor/hypercall/memory.c hypervisor/hypercall/memory_exchange.c hypervisor/hypercall/memory_map.c */
 /*
  * memory_op on a machine of 4096 frames: an array of owners with counts, an allocator that takes the first free run, a
  * domain whose guest memory is this program's. Property: whatever is called, the sum of the frames stays, and each
@@ -79,6 +79,26 @@ struct domain *domain_get_by_id(domid_t id)
     return d;
 }
 void domain_put(struct domain *d) { d->refs--; }
+static int heap_left = -1; /* allocations until they fail; negative: never */
+void *heap_alloc(size_t size) { return heap_left && (heap_left < 0 || heap_left--) ? calloc(1, size) : NULL; }
+void heap_free(void *p) { free(p); }
+static uint64_t claim_pages, claim_free;
+static struct domain *claim_domain;
+int alloc_claim(struct domain *d, uint64_t pages)
+{
+    claim_domain = d;
+    claim_pages = pages;
+    return pages > claim_free ? -ENOMEM : 0;
+}
+static unsigned grant_frames = 3;
+unsigned grant_max_frames(const struct domain *d, bool status) { return status ? 1 : grant_frames; }
+int grant_acquire_frame(struct domain *d, bool status, unsigned long index, mfn_t *m)
+{
+    if (index >= grant_max_frames(d, status))
+        return -EINVAL;
+    *m = MFN(0x5000 + (status ? 0x100 : 0) + index);
+    return 0;
+}
 void *mfn_to_virt(mfn_t m) { return m.n == 1 ? l3 : l2; }
 uint64_t alloc_free_count(void) { return 0; }
 void m2p_write(mfn_t m, uint64_t gpfn)
@@ -453,6 +473,156 @@ static void queries(void **state)
     assert_non_null(strstr(fake_log, "memory_op 63: not implemented"));
 }
 
+/* ---- memory_map.c ---- */
+
+static void memory_maps(void **state)
+{
+    struct e820_entry set[129], got[129];
+    struct xen_foreign_memory_map m = {.domid = 1};
+    struct xen_memory_map g = {.nr_entries = 128};
+
+    for (unsigned i = 0; i < 129; i++)
+        set[i] = (struct e820_entry){i * 0x1000, 0x800, 1 + i % 2};
+    m.map.buffer.p = set;
+    g.buffer.p = got;
+    run(&vcpu1);
+    assert_int_equal(call(XENMEM_memory_map, &g), -ENOSYS); /* none was set */
+    m.map.nr_entries = 2;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -EPERM);
+    m.domid = DOMID_SELF;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -EPERM);
+    run(&vcpu0);
+    m.domid = 9;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -ESRCH);
+    m.domid = 1;
+    m.map.nr_entries = 129;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -EINVAL);
+    m.map.nr_entries = ~0U;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -EINVAL);
+    m.map.nr_entries = 128;
+    assert_int_equal(call(XENMEM_set_memory_map, NULL), -EFAULT);
+    hole = &set[127];
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -EFAULT);
+    hole = NULL;
+    heap_left = 0;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), -ENOMEM);
+    heap_left = -1;
+    assert_null(dom1.memory_map);
+    assert_int_equal(call(XENMEM_set_memory_map, &m), 0);
+    run(&vcpu1);
+    assert_int_equal(call(XENMEM_memory_map, &g), 0);
+    assert_int_equal(g.nr_entries, 128);
+    assert_memory_equal(got, set, 128 * sizeof(set[0]));
+    /* Replaced by a shorter one */
+    run(&vcpu0);
+    m.map.nr_entries = 2;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), 0);
+    assert_int_equal(call(XENMEM_memory_map, &g), -ENOSYS); /* the caller's own */
+    run(&vcpu1);
+    g.nr_entries = 1;
+    memset(got, 0x55, sizeof(got));
+    assert_int_equal(call(XENMEM_memory_map, &g), -EINVAL);
+    assert_int_equal(g.nr_entries, 1);
+    g.nr_entries = 128;
+    assert_int_equal(call(XENMEM_memory_map, &g), 0);
+    assert_int_equal(g.nr_entries, 2);
+    assert_memory_equal(got, set, 2 * sizeof(set[0]));
+    assert_int_equal(got[2].type, 0x55555555);
+    hole = &got[1];
+    assert_int_equal(call(XENMEM_memory_map, &g), -EFAULT);
+    hole = NULL;
+    assert_int_equal(call(XENMEM_memory_map, NULL), -EFAULT);
+    /* An empty one is none. */
+    run(&vcpu0);
+    m.map.nr_entries = 0;
+    m.map.buffer.p = set;
+    assert_int_equal(call(XENMEM_set_memory_map, &m), 0);
+    run(&vcpu1);
+    assert_int_equal(call(XENMEM_memory_map, &g), -ENOSYS);
+    heap_free(dom1.memory_map);
+    dom1.memory_map = NULL;
+}
+
+static void claims(void **state)
+{
+    struct xen_memory_reservation r = {.nr_extents = 50, .domid = 1};
+
+    claim_free = 60;
+    assert_int_equal(call(XENMEM_claim_pages, &r), 0);
+    assert_ptr_equal(claim_domain, &dom1);
+    assert_int_equal(claim_pages, 50);
+    r.nr_extents = 61;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -ENOMEM);
+    assert_non_null(strstr(fake_log, "61 pages for d1: so many are not free"));
+    r.nr_extents = 0;
+    assert_int_equal(call(XENMEM_claim_pages, &r), 0);
+    assert_int_equal(claim_pages, 0);
+    claim_domain = NULL;
+    r.extent_order = 1;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -EINVAL);
+    r.extent_order = 0;
+    r.mem_flags = 1;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -EINVAL);
+    r.mem_flags = 0;
+    r.extent_start.p = list;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -EINVAL);
+    r.extent_start.p = NULL;
+    r.domid = 9;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -ESRCH);
+    assert_int_equal(call(XENMEM_claim_pages, NULL), -EFAULT);
+    run(&vcpu1);
+    r.domid = DOMID_SELF;
+    assert_int_equal(call(XENMEM_claim_pages, &r), -EPERM);
+    assert_null(claim_domain);
+}
+
+static void resources(void **state)
+{
+    struct xen_mem_acquire_resource r = {.domid = 1, .type = XENMEM_resource_grant_table};
+
+    assert_int_equal(call(XENMEM_acquire_resource, &r), 0);
+    assert_int_equal(r.nr_frames, 3);
+    r.id = XENMEM_resource_grant_table_id_status;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), 0);
+    assert_int_equal(r.nr_frames, 1);
+    r.frame_list.p = list;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), 0);
+    assert_int_equal(list[0], 0x5100);
+    r.id = XENMEM_resource_grant_table_id_shared;
+    r.frame = 1;
+    r.nr_frames = 2;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), 0);
+    assert_true(list[0] == 0x5001 && list[1] == 0x5002);
+    r.nr_frames = 3;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EINVAL);
+    r.frame = ~0UL; /* wraps */
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EINVAL);
+    r.frame = 0;
+    r.nr_frames = 1025;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -E2BIG);
+    r.nr_frames = 2;
+    hole = &list[1];
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EFAULT);
+    hole = NULL;
+    r.pad = 1;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EINVAL);
+    r.pad = 0;
+    r.id = 2;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EINVAL);
+    r.id = 0;
+    r.type = XENMEM_resource_ioreq_server;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EOPNOTSUPP);
+    r.type = 77;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EINVAL);
+    r.type = XENMEM_resource_grant_table;
+    r.domid = 9;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -ESRCH);
+    assert_int_equal(call(XENMEM_acquire_resource, NULL), -EFAULT);
+    run(&vcpu1);
+    r.domid = DOMID_SELF;
+    assert_int_equal(call(XENMEM_acquire_resource, &r), -EPERM);
+}
+
 /* Random calls; the frames always add up. */
 static void random_calls(void **state)
 {
@@ -498,8 +668,17 @@ static void random_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(populate_and_decrease), TEST(limits_and_faults), TEST(preemption),   TEST(other_domains), TEST(exchange),
-        TEST(exchange_refused),      TEST(queries),           TEST(random_calls),
+        TEST(populate_and_decrease),
+        TEST(limits_and_faults),
+        TEST(preemption),
+        TEST(other_domains),
+        TEST(exchange),
+        TEST(exchange_refused),
+        TEST(queries),
+        TEST(random_calls),
+        TEST(memory_maps),
+        TEST(claims),
+        TEST(resources),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* sources: hypervisor/memory/frame.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
+/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
 /* The PV MMU: what it accepts, what it refuses, long work in slices; then random operations with the audit and a model. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -227,9 +227,11 @@ static void batches_stop_at_the_first_error(void **state)
     assert_int_equal(mmu_update_n(u, 4), -ENOSYS);
     assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, (uint64_t)bad_pointer, DOMID_SELF), -EFAULT);
     assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 2), -EPERM);
-    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 2 << 16), -ENOSYS);
+    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 3 << 16 | DOMID_SELF), -EPERM);
+    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 2 << 16 | DOMID_SELF), 0);
     D1->is_privileged = true;
-    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 2), -ESRCH);
+    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 3), -ESRCH);
+    assert_int_equal(hypercall(hypercall_mmu_update, (uint64_t)u, 1, 0, 4 << 16 | DOMID_SELF), -ESRCH);
 }
 
 static bool always(void) { return true; }
@@ -423,13 +425,13 @@ static void pin_a_tree_with_a_fault(void **state)
         preempt = slow ? always : NULL;
         between_slices = and_audit;
         refused(mmuext(MMUEXT_PIN_L4_TABLE, root));
-        assert_null(V0->pv.kept);
+        assert_null(V0->pv.held.kept);
         assert_int_equal(mmuext_n(NULL, 0), 0); /* what the error left to do */
         for (unsigned i = 0; i < TREE_TABLES; i++) {
             assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
             assert_int_equal(FRAME_REFS(frames[spare(i)].control), 1);
         }
-        assert_null(V0->pv.doomed);
+        assert_null(V0->pv.held.doomed);
     }
 }
 
@@ -495,7 +497,7 @@ static void preempted_work_ends_in_the_same_state(void **state)
     assert_in_range(slices, 10, TREE_TABLES + 1);
     take_snapshot(&slow);
     assert_memory_equal(&slow, &fast, sizeof(slow));
-    assert_null(V0->pv.kept);
+    assert_null(V0->pv.held.kept);
 
     validated_before = validated_tables();
     between_slices = less_each_time;
@@ -503,7 +505,7 @@ static void preempted_work_ends_in_the_same_state(void **state)
     assert_in_range(slices, 10, TREE_TABLES + 1);
     take_snapshot(&slow);
     assert_memory_equal(&slow, &empty, sizeof(slow));
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
     assert_int_equal(live_pages, 0);
 }
 
@@ -516,10 +518,10 @@ static void a_tree_by_mmu_update(void **state)
     between_slices = and_audit;
     assert_int_equal(set_entry(ROOT_MFN(4), 1, at(root)[0]), 0);
     assert_true(slices > 5);
-    assert_null(V0->pv.kept);
+    assert_null(V0->pv.held.kept);
     assert_int_equal(set_entry(ROOT_MFN(4), 1, 0), 0);
     assert_true(slices > 5);
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
     for (unsigned i = 0; i < TREE_TABLES; i++)
         assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
 }
@@ -536,25 +538,29 @@ static void calls_that_are_left_alone(void **state)
     come_back = false;
     between_slices = never_again;
     assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), CONTINUED);
-    assert_non_null(V0->pv.kept);
+    assert_non_null(V0->pv.held.kept);
     check_all();
     refused(set_entry(ROOT_MFN(1), 300, entry(dom_mfn(1, 8), RO)));
-    assert_null(V0->pv.kept);
+    assert_null(V0->pv.held.kept);
     preempt = NULL;
     assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
     preempt = always;
     assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
-    assert_non_null(V0->pv.doomed);
+    assert_non_null(V0->pv.held.doomed);
     check_all();
     /* Doomed parts found again */
     preempt = NULL;
     assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
     check_all();
     preempt = always;
     assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
-    mmu_release_vcpu(V0);
-    assert_null(V0->pv.doomed);
+    assert_false(mmu_release_vcpu(V0)); /* this is preempted as well */
+    assert_non_null(V0->pv.held.doomed);
+    check_all();
+    while (!mmu_release_vcpu(V0))
+        check_all();
+    assert_null(V0->pv.held.doomed);
 }
 
 /* What one vcpu is about to take apart, another one takes into use. */
@@ -567,14 +573,14 @@ static void doomed_tables_that_are_found_again(void **state)
     come_back = false;
     between_slices = never_again;
     assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
-    assert_non_null(V0->pv.doomed);
+    assert_non_null(V0->pv.held.doomed);
     preempt = NULL;
     self = 1;
     assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
     check_all();
     self = 0;
     assert_int_equal(mmuext_n(NULL, 0), 0);
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
     check_all();
     for (unsigned i = 0; i < TREE_TABLES; i++)
         assert_int_equal(TYPE_COUNT(type_of(spare(i))), 1);
@@ -616,7 +622,7 @@ static void roots(void **state)
     assert_int_equal(V0->pv.user_cr3, 0);
     assert_int_equal(mmuext(MMUEXT_NEW_BASEPTR, ROOT_MFN(4)), 0);
     assert_int_equal(TYPE_COUNT(type_of(root)), 0);
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
 }
 
 /* MOV to CR3 cannot be continued: it ends, however urgent other things are. */
@@ -631,8 +637,8 @@ static void a_root_by_mov_to_cr3(void **state)
     assert_int_equal(mmu_new_kernel_root(V0, MFN(ROOT_MFN(4))), 0);
     for (unsigned i = 0; i < TREE_TABLES; i++)
         assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
-    assert_null(V0->pv.doomed);
-    assert_null(V0->pv.kept);
+    assert_null(V0->pv.held.doomed);
+    assert_null(V0->pv.held.kept);
 }
 
 static void flushes_by_mmuext(void **state)
@@ -762,17 +768,19 @@ static void writes_that_attach_tables(void **state)
     assert_int_equal(write_bytes(ROOT_MFN(4), 8, 8, at(root)[0], false, 0, &seen), 0);
     check_all();
     assert_int_equal(write_bytes(ROOT_MFN(4), 8, 8, 0, false, 0, &seen), 0);
-    assert_null(V0->pv.doomed);
+    assert_null(V0->pv.held.doomed);
     for (unsigned i = 0; i < TREE_TABLES; i++)
         assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
 }
 
 /* ---- Random operations ---- */
 
-static void random_operations(uint64_t seed, unsigned steps)
+static unsigned domains_ended;
+static void random_operations(uint64_t seed, unsigned steps, bool privileged)
 {
-    start_steps();
+    start_steps(privileged);
     random_state = seed;
+    destroy_one_in = privileged ? 100 : 0;
     for (unsigned i = 0; i < steps; i++) {
         if (i % 512 == 0)
             preempt_one_in = (i / 512 % 4) * (i / 512 % 4) + (i / 512 % 2);
@@ -781,6 +789,7 @@ static void random_operations(uint64_t seed, unsigned steps)
         if (i % 8 == 0)
             check_all();
     }
+    domains_ended += dom_exc;
     end_steps();
 }
 
@@ -790,8 +799,19 @@ static void property_random_operations(void **state)
 {
     for (uint64_t seed = 1; seed <= RANDOM_RUNS; seed++) {
         print_message("seed %lu\n", seed);
-        random_operations(seed, RANDOM_STEPS);
+        random_operations(seed, RANDOM_STEPS, false);
     }
+}
+
+/* The first domain is privileged: it maps frames of the other, changes its tables, ends it and makes it anew. */
+static void property_privileged_operations(void **state)
+{
+    domains_ended = 0;
+    for (uint64_t seed = 1; seed <= RANDOM_RUNS; seed++) {
+        print_message("seed %lu\n", seed);
+        random_operations(seed, RANDOM_STEPS, true);
+    }
+    assert_true(domains_ended > 2 * RANDOM_RUNS);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -828,6 +848,7 @@ int main(int argc, char **argv)
         TEST(an_exchange_does_not_lose_dirty_bits),
         TEST(writes_that_attach_tables),
         cmocka_unit_test(property_random_operations),
+        cmocka_unit_test(property_privileged_operations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

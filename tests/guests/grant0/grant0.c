@@ -1,8 +1,8 @@
 /*
  * The grant table of a domain that is alone: set-up, sizes, versions, wrong arguments; and its own pages granted
- * to itself.
+ * to itself, in every form (forms.c).
  */
-#include "kit.h"
+#include "forms.h"
 
 static xen_pfn_t frames[128];
 
@@ -142,11 +142,13 @@ GUEST("grant0")
     check_negative(grant_table_op(GNTTABOP_query_size, &q, 0x80000000));
 
     to_itself(table);
+    grant_forms(table);
     /* The table's frames are not this domain's to give away. */
     {
         struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
 
         set_xen_guest_handle(r.extent_start, frames);
+        table[20].frame = 0x1234;
         memory_op(XENMEM_decrease_reservation, &r); /* may be taken, but not away */
         check(table[20].frame == 0x1234, "a grant frame that was given back is still there");
         table[20].frame = 0x4321;

@@ -93,6 +93,36 @@ GUEST("rate")
     MEASURE("new_baseptr_same", ROUNDS, bad += mmuext(MMUEXT_NEW_BASEPTR, kernel_root, 0) != 0);
     MEASURE("invlpg_local", ROUNDS, bad += mmuext(MMUEXT_INVLPG_LOCAL, TEST_VA, 0) != 0);
 
+    {
+        struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1};
+        struct gnttab_map_grant_ref map = {.host_addr = TEST_VA, .flags = GNTMAP_host_map, .ref = 9};
+        struct gnttab_unmap_grant_ref unmap = {.host_addr = TEST_VA};
+        struct gnttab_copy copy = {.source = {.u = {.ref = 9}, .domid = DOMID_SELF},
+                                   .dest = {.u = {.gmfn = virt_to_mfn(page)}, .domid = DOMID_SELF, .offset = 2048},
+                                   .len = 64,
+                                   .flags = GNTCOPY_source_gref};
+        xen_pfn_t frame;
+        uint64_t map_time = 0, unmap_time = 0, t0, t1, t2;
+
+        set_xen_guest_handle(setup.frame_list, &frame);
+        bad += grant_table_op(GNTTABOP_setup_table, &setup, 1) != 0;
+        map_page(TEST_VA2, make_pte(frame, PTE_RW));
+        ((volatile uint64_t *)TEST_VA2)[9] = virt_to_mfn(page) << 32 | GTF_permit_access;
+        for (unsigned i = 0; i < ROUNDS; i++) {
+            t0 = tsc_read();
+            bad += grant_table_op(GNTTABOP_map_grant_ref, &map, 1) != 0 || map.status;
+            t1 = tsc_read();
+            unmap.handle = map.handle;
+            bad += grant_table_op(GNTTABOP_unmap_grant_ref, &unmap, 1) != 0 || unmap.status;
+            t2 = tsc_read();
+            map_time += t1 - t0;
+            unmap_time += t2 - t1;
+        }
+        report("grant_map", map_time, ROUNDS);
+        report("grant_unmap", unmap_time, ROUNDS);
+        MEASURE("grant_copy_64", ROUNDS, bad += grant_table_op(GNTTABOP_copy, &copy, 1) != 0 || copy.status);
+    }
+
     /*
      * A process like a small one of Linux: the kernel's L4 slots, one L3, two L2, six L1 with 25 pages each; L1
      * pinned before.
