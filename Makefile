@@ -32,7 +32,9 @@ $(BUILD)/%.S.o: %.S $(BUILD)/offsets.h
 -include $(OBJECTS:.o=.d)
 
 # The hottest C code: a register more. Call traces go on through it by scanning the stack.
-$(BUILD)/$(HV)/pv/mmu.o $(BUILD)/$(HV)/sched/timer.o $(BUILD)/$(HV)/hypercall/vcpu_op.o: CFLAGS += -fomit-frame-pointer
+$(BUILD)/$(HV)/pv/mmu.o $(BUILD)/$(HV)/sched/timer.o $(BUILD)/$(HV)/hypercall/vcpu_op.o \
+	$(BUILD)/$(HV)/domain/grant_map.o $(BUILD)/$(HV)/domain/grant_table.o $(BUILD)/$(HV)/pv/mmu_grant.o \
+	$(BUILD)/$(HV)/hypercall/grant_table.o: CFLAGS += -fomit-frame-pointer
 
 # Offsets of structure members for the assembly files, from the compiler
 $(BUILD)/offsets.h: $(HV)/offsets.c.in $(wildcard $(HV)/*/*.h)
@@ -67,4 +69,4 @@ clean:
 	rm -rf $(BUILD)
 .PHONY: all clean
 
--include tests/tests.mk tests/guests/guests.mk tools/tools.mk bench/bench.mk
+-include tools/tools.mk tests/tests.mk tests/guests/guests.mk bench/bench.mk

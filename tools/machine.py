@@ -2,12 +2,14 @@
 
 Used by the system tests, tools/demo and bench. Every wait has a limit; close() ends the emulator that was started.
 """
+import contextlib
 import functools
 import hashlib
 import http.server
 import os
 import random
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -31,9 +33,10 @@ class Trouble(AssertionError):
 
 
 class Machine:
-    def __init__(self, name, *, limit=400, stream=None, croft_args="", kernel_args="", qemu_args=(), **settings):
+    def __init__(self, name, *, limit=400, stream=None, croft_args="", kernel_args="", qemu_args=(), daemons=False, **settings):
         """settings are tools/qemu's variables in small letters (cpus=4, boot="uefi", memory=1024, ...); croft_args and
-        kernel_args come after the usual ones. limit: seconds until it is ended, whatever it does."""
+        kernel_args come after the usual ones. limit: seconds until it is ended, whatever it does.
+        daemons: domain 0 starts Xen's daemons, to manage guests."""
         os.makedirs(LOGS, exist_ok=True)
         self.name = name
         self.log_path = os.path.join(LOGS, name + ".log")
@@ -43,9 +46,11 @@ class Machine:
         self.env = dict(os.environ)
         self.env.update({key.upper(): str(value) for key, value in settings.items()})
         self.env["CROFT_ARGS"] = f"console=com1 com1=115200,8n1 {croft_args}".strip()
-        self.env["KERNEL_ARGS"] = f"root=LABEL=croft-root console=hvc0 {kernel_args}".strip()
+        self.env["KERNEL_ARGS"] = " ".join(["root=LABEL=croft-root console=hvc0", *([] if daemons else ["croft.daemons=off"]),
+                                            *([kernel_args] if kernel_args else [])])
         self.qemu_args = ["-no-reboot", *qemu_args]
         self.process = self.socket = self.child = self.log = None
+        self.on_xen = "xen" in os.path.basename(self.env.get("CROFT", ""))
 
     def start(self):
         if self.env.get("BOOT", "kernel") != "kernel":
@@ -117,7 +122,12 @@ class Machine:
             raise Trouble(f"{self.name}: QEMU ended with status {status}")
 
     def send(self, text):
-        self.child.send(text)
+        """Types the text. Xen, to which tests are compared, loses what is typed faster than domain 0 takes it."""
+        step = 16 if self.on_xen else len(text)
+        for i in range(0, len(text), step):
+            self.child.send(text[i:i + step])
+            if self.on_xen:
+                time.sleep(0.02)
 
     def login(self, timeout=300):
         """Logs in as root on Debian's console; afterwards run() works."""
@@ -154,6 +164,95 @@ class Machine:
         self.send("poweroff\n")
         self.expect("reboot: Power down", timeout)
         self.expect_end(30)
+
+
+    # Guests, managed by xl in domain 0
+
+    def wait_until(self, command, timeout):
+        """Waits until the shell command in domain 0 succeeds; returns what it printed then."""
+        return self.run(f"for i in $(seq {timeout}); do {command} >/run/out 2>&1 && break; sleep 1; done; cat /run/out; "
+                        f"{command} >/dev/null 2>&1", timeout + 60)
+
+    def create(self, guest, options="", timeout=120):
+        """xl create; options are settings like vcpus=4 or 'name="other"'. The guest's console log starts anew."""
+        self.run("rm -f /var/log/xen/console/guest-*.log", check=False)
+        return self.run(f"xl create /etc/xen/{guest}.cfg {options}", timeout)
+
+    def guest_says(self, guest, pattern, timeout=120):
+        """Waits for a line in the guest's console log, which xenconsoled writes; pattern is grep's."""
+        log = f"/var/log/xen/console/guest-{guest}.log"
+        try:
+            self.wait_until(f"grep -aE {shlex.quote(pattern)} {log}", timeout)
+        except Trouble:
+            raise Trouble(f"{self.name}: {guest} did not say {pattern!r}. Its console:\n"
+                          + self.run(f"xl list; tail -n 30 {log}", check=False)) from None
+
+    def destroyed(self, guest, timeout=60):
+        """Waits until the guest is gone."""
+        self.wait_until(f"! xl domid {guest}", timeout)
+
+    @contextlib.contextmanager
+    def guest_console(self, guest, escape="\x1d\x1d", command=None):
+        """The guest's console, by xl console; gives a Guest. Leaves by Ctrl-], which QEMU needs twice."""
+        self.send((command or f"xl console {guest}") + "\n")
+        yield Guest(self)
+        self.send(escape)
+        # If the guest has ended, the console had as well, and the shell got the Ctrl-].
+        self.send("\n")
+        self.run("true")
+
+    def free_pages(self):
+        """Free memory of the machine to the page, as the debug key m tells it."""
+        self.run("xl dmesg -c >/dev/null; xl debug-keys m")
+        text = self.run("xl dmesg")
+        pattern = r"Dom heap: (\d+)kB free" if self.on_xen else r"memory: (\d+) of \d+ KiB free"
+        return int(re.search(pattern, text).group(1)) // 4
+
+    def recover(self):
+        """After a failed test: out of any console, back to domain 0's shell, all guests away."""
+        self.send("\x1d\x1d\x03\n")
+        self.run("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d; done", 120, check=False)
+
+    def audit(self):
+        """Croft's own check of every frame and page table: nothing is lost, nothing is wrong."""
+        if not self.on_xen:
+            self.croft_key("a", r"audit: 0 findings", timeout=60)
+
+
+def manager(name, **settings):
+    """A Machine whose domain 0 manages guests: 1 GiB for itself, 3 for them."""
+    settings = {"limit": 1200, "memory": 4096, "accel": "tcg", "kernel_args": "quiet", **settings}
+    return Machine(name, croft_args="dom0_mem=1G,max:1G", daemons=True, **settings)
+
+
+class Guest:
+    """A guest's console with a shell on it."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.expect = machine.expect
+        self.send = machine.send
+
+    def login(self, prompt=r"debian login: ", timeout=180):
+        """Waits for the login of the Debian guest (or the tiny one's prompt), logs in; afterwards run() works."""
+        end = time.monotonic() + timeout
+        while True:
+            self.send("\n")
+            try:
+                self.expect(prompt, 5)
+                break
+            except Trouble:
+                if time.monotonic() > end:
+                    raise
+        if "login" in prompt:
+            self.send("root\n")
+            self.expect(r"root@debian:~# ", 90)
+        self.send("stty -echo; PS1=; dmesg -n 1\n")
+        self.run("true")
+
+    def run(self, command, timeout=60, check=True):
+        """As Machine.run."""
+        return self.machine.run(command, timeout, check)
 
 
 class FileServer:

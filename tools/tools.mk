@@ -6,10 +6,12 @@ TINY_INITRD := $(BUILD)/tiny-initrd.gz
 ISO := $(BUILD)/croft.iso
 SELF_TESTS := $(patsubst tests/system/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/system/programs/*.c))
 
-$(ROOTDISK): tools/mk-rootdisk tools/rootdisk-setup
+$(BUILD)/rootdisk.tar: tools/mk-rootdisk tools/rootdisk-setup
 	@tools/need run
-	tools/mk-rootdisk $(BUILD)
-$(BUILD)/vmlinuz: $(ROOTDISK) ;
+	tools/mk-rootdisk fetch $(BUILD)
+$(ROOTDISK): $(BUILD)/rootdisk.tar tools/rootdisk-images tools/mk-initrd tools/initrd/init $(wildcard tools/guests/*)
+	tools/mk-rootdisk images $(BUILD)
+$(BUILD)/vmlinuz $(BUILD)/guest.img: $(ROOTDISK) ;
 $(INITRD): $(ROOTDISK) tools/mk-initrd tools/initrd/init
 	tools/mk-initrd $(BUILD) $@
 $(TINY_INITRD): $(ROOTDISK) tools/mk-initrd tools/initrd/init $(SELF_TESTS)
@@ -28,7 +30,8 @@ iso: $(ISO)
 run: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/need run
 	@echo "Starting QEMU. Log in as root (no password). poweroff ends it; so does Ctrl-] x."
-	@tools/qemu
+	@echo "Guests: xl create /etc/xen/tiny.cfg; xl create /etc/xen/debian.cfg; xl list; xl console tiny (Ctrl-] twice leaves it)."
+	@CROFT_ARGS="$${CROFT_ARGS-console=com1 com1=115200,8n1 dom0_mem=1G,max:1G}" tools/qemu
 demo: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/need run
 	@tools/demo

@@ -1,0 +1,59 @@
+#!/bin/bash
+# churn.sh CYCLES SEED: in domain 0, creates tiny guests and kills them at random moments of their lives.
+RANDOM=$2
+cd /run || exit 1
+# The kernel unpacked: the builder has less to do, and more cycles fit into the time.
+[ -e /run/vmlinux ] || python3 - <<'EOF'
+import lzma
+data = open("/vmlinuz", "rb").read()
+at = data.index(b"\xfd7zXZ\0")
+open("/run/vmlinux", "wb").write(lzma.LZMADecompressor().decompress(data[at:]))
+EOF
+sed 's,^kernel.*,kernel = "/run/vmlinux",; s,^memory.*,memory = 64,' /etc/xen/tiny.cfg >churn.cfg
+io='extra="console=hvc0 quiet tiny.run=dd,if=/dev/xvda,of=/dev/null,bs=64k;dd,if=/dev/zero,of=/dev/xvda,bs=64k;ticks"'
+disk='disk=["phy:/dev/loop7,xvda,w"]'
+[ -e churn.disk ] || { truncate -s 64M churn.disk && losetup /dev/loop7 churn.disk; }
+
+# moment MAX: a random time of at most MAX seconds
+moment() { sleep "$((RANDOM % $1)).$((RANDOM % 10))"; }
+
+destroy_all()
+{
+    for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy "$domain" 2>/dev/null; done
+}
+
+for cycle in $(seq "$1"); do
+    kind=$((RANDOM % 5))
+    case $kind in
+    0) # while it is built: the tool dies as well
+        xl create churn.cfg >/dev/null 2>&1 &
+        moment 2
+        kill -9 $! 2>/dev/null
+        wait $! 2>/dev/null
+        ;;
+    1) # while it boots
+        xl create churn.cfg >/dev/null && moment 4
+        ;;
+    2) # in the middle of I/O
+        xl create churn.cfg "$disk" "$io" >/dev/null && moment 8
+        ;;
+    3) # while it shuts down
+        xl create churn.cfg >/dev/null && moment 6
+        xl shutdown tiny >/dev/null 2>&1
+        moment 1
+        ;;
+    4) # paused, never having run
+        xl create -p churn.cfg >/dev/null
+        ;;
+    esac
+    destroy_all
+    [ $((cycle % 10)) = 0 ] && echo "churn: $cycle"
+done
+for i in $(seq 30); do
+    [ "$(xl list | wc -l)" = 2 ] && echo "churn: all are gone" && exit 0
+    sleep 1
+    destroy_all
+done
+echo "churn: some are left"
+xl list
+exit 1
