@@ -1,6 +1,6 @@
 # make bench: the figures of docs/speed.md, measured; CROFT=... measures another hypervisor
-.PHONY: bench
-$(BUILD)/bench/count.so: bench/count.c
+.PHONY: bench bench-guests
+$(BUILD)/bench/%.so: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra -Wno-unused-parameter -Werror -shared -fPIC $< -o $@
 $(BUILD)/bench/work-initrd.gz: $(ROOTDISK) tools/mk-initrd tools/initrd/init bench/work
@@ -9,3 +9,7 @@ $(BUILD)/bench/work-initrd.gz: $(ROOTDISK) tools/mk-initrd tools/initrd/init ben
 bench: $(BUILD)/croft.elf guests-build $(BUILD)/bench/count.so $(BUILD)/bench/work-initrd.gz
 	@tools/need run
 	@bench/bench
+# What xl's guests cost
+bench-guests: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD) $(BUILD)/bench/profile.so
+	@tools/need run
+	@bench/guests
