@@ -7,7 +7,8 @@ import pytest
 from machine import manager
 
 
-@pytest.mark.parametrize("cycles", [12, pytest.param(300, marks=pytest.mark.extra)])
+@pytest.mark.extra
+@pytest.mark.parametrize("cycles", [12, 300])
 def test_churn(cycles):
     with open(os.path.join(os.path.dirname(__file__), "churn.sh"), "rb") as f:
         script = base64.encodebytes(f.read()).decode()

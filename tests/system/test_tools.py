@@ -1,0 +1,61 @@
+"""Debian's tools on one domain 0, in short: questions, and the life of a guest, saved and restored on the way."""
+import json
+import re
+
+import pytest
+
+from machine import manager
+
+pytestmark = pytest.mark.xdist_group("tools")
+UP = "tiny: up after"
+
+
+@pytest.fixture(scope="module")
+def dom0():
+    with manager("tools") as m:
+        m.login()
+        yield m
+
+
+def test_questions(dom0):
+    info = dict(re.findall(r"^(\w+) *: (.*)$", dom0.run("xl info"), re.M))
+    assert info["nr_cpus"] == "2"
+    assert "xen-3.0-x86_64" in info["xen_caps"]
+    assert re.fullmatch(r"Domain-0 +0 +1024 +2 +r----- +\d+\.\d", dom0.run("xl list").splitlines()[1])
+    assert [d["domid"] for d in json.loads(dom0.run("xl list -l"))] == [0]
+    assert "all / all" in dom0.run("xl vcpu-list 0")
+    assert "com1=115200" in dom0.run("xl dmesg")
+
+
+@pytest.mark.parametrize("program", ["test-resource", "test-cpu-policy"])
+def test_conformance_program_of_xen_utils(dom0, program):
+    output = dom0.run(f"/usr/lib/xen-4.17/bin/{program}", timeout=120)
+    assert not re.search(r"^\s*fail", output, re.I | re.M), output
+
+
+def test_life_of_a_guest(dom0):
+    dom0.create("tiny", "-p")
+    assert re.search(r"tiny +\d+ +128 +1 +--p--- +0\.0", dom0.run("xl list"))
+    dom0.run("xl unpause tiny")
+    dom0.guest_says("tiny", UP)
+    dom0.run("xl save tiny /root/tiny.save", 120)
+    dom0.run("! xl domid tiny 2>/dev/null")
+    dom0.run("xl restore /root/tiny.save", 120)
+    assert re.search(r"tiny +\d+ +128 +1 ", dom0.run("xl list"))
+    dom0.run("xl destroy tiny")
+    dom0.destroyed("tiny")
+
+
+def test_second_guest_leaves_nothing(dom0):
+    before = dom0.free_pages()
+    dom0.create("tiny")
+    dom0.guest_says("tiny", UP)
+    dom0.run("xl destroy tiny")
+    dom0.destroyed("tiny")
+    dom0.wait_until(f"xl info | grep -q 'free_memory  *: {before // 256}$'", 30)
+    dom0.audit()
+
+
+def test_logs_and_power_off(dom0):
+    dom0.check_logs()
+    dom0.power_off()
