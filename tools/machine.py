@@ -192,13 +192,27 @@ class Machine:
         self.wait_until(f"! xl domid {guest}", timeout)
 
     @contextlib.contextmanager
-    def guest_console(self, guest, escape="\x1d\x1d", command=None):
-        """The guest's console, by xl console; gives a Guest. Leaves by Ctrl-], which QEMU needs twice."""
-        self.send((command or f"xl console {guest}") + "\n")
-        yield Guest(self)
-        self.send(escape)
-        # If the guest has ended, the console had as well, and the shell got the Ctrl-].
-        self.send("\n")
+    def guest_console(self, guest, command=None):
+        """The guest's console, by xl console or the command; gives a Guest. Left by Ctrl-], or by the guest's end."""
+        self.send((command or f"xl console {guest}") + "; echo '<console' 'left>'\n")
+        try:
+            yield Guest(self)
+        finally:
+            self._leave_console(guest)
+
+    def _leave_console(self, guest):
+        for _ in range(10):
+            try:
+                # The tool wants Ctrl-] alone in what it reads, and QEMU wants it twice.
+                self.send("\x1d\x1d")
+                self.expect("<console left>", 5)
+                break
+            except Trouble:
+                continue
+        else:
+            raise Trouble(f"{self.name}: the console of {guest} could not be left")
+        # If the guest had ended before, it was the shell that got the Ctrl-].
+        self.send("\n\n")
         self.run("true")
 
     def free_pages(self):
@@ -232,6 +246,7 @@ class Guest:
         self.machine = machine
         self.expect = machine.expect
         self.send = machine.send
+        self.quiet = False
 
     def login(self, prompt=r"debian login: ", timeout=180):
         """Waits for the login of the Debian guest (or the tiny one's prompt), logs in; afterwards run() works."""
@@ -252,6 +267,11 @@ class Guest:
 
     def run(self, command, timeout=60, check=True):
         """As Machine.run."""
+        if not self.quiet:
+            # What the guest said before is out of the way, and so is a Ctrl-] that reached its shell.
+            self.send("\n\n")
+            self.machine.run("true")
+            self.quiet = True
         return self.machine.run(command, timeout, check)
 
 

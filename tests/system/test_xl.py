@@ -30,13 +30,14 @@ def free_at_start(dom0):
     return dom0.free_pages()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tiny(dom0, free_at_start):
-    """The guest that most tests share; its shell is logged in."""
-    dom0.create("tiny", "vcpus=2")
-    dom0.guest_says("tiny", UP)
-    with dom0.guest_console("tiny") as guest:
-        guest.login(TINY)
+    """The guest that most tests share; its shell is logged in. Made anew when a test has lost it."""
+    if dom0.run("xl domid tiny 2>/dev/null", check=False) == "":
+        dom0.create("tiny", "vcpus=2")
+        dom0.guest_says("tiny", UP)
+        with dom0.guest_console("tiny") as guest:
+            guest.login(TINY)
     return "tiny"
 
 
@@ -288,7 +289,7 @@ def test_save_with_checkpoint(dom0, tiny):
 
 def test_more_memory_than_is_free(dom0):
     output = dom0.run("! xl create /etc/xen/tiny.cfg 'name=\"large\"' memory=100000 2>&1")
-    assert re.search(r"failed to free memory|not enough|insufficient", output, re.I), output
+    assert re.search(r"failed to free memory|Out of memory|Cannot allocate memory", output, re.I), output
     dom0.run("! xl domid large 2>/dev/null")
 
 
@@ -299,8 +300,9 @@ def test_a_kernel_that_is_not_pv(dom0):
 
 
 def test_a_domain_that_is_gone(dom0):
-    for command in ("pause", "unpause", "vcpu-list", "dump-core 77 /root/core; xl pause"):
-        assert dom0.run(f"! xl {command} 77 2>&1")
+    for command in ("pause 77", "unpause 77", "vcpu-list 77", "dump-core 77 /root/core", "destroy 77", "console 77"):
+        output = dom0.run(f"xl {command} 2>&1", check=False)
+        assert re.search(r"No such process|not exist|invalid domain|Getting infolist|unable|can't", output, re.I), output
 
 
 def test_second_destroy(dom0):
