@@ -188,8 +188,8 @@ class Machine:
                           + self.run(f"xl list; tail -n 30 {log}", check=False)) from None
 
     def destroyed(self, guest, timeout=60):
-        """Waits until the guest is gone."""
-        self.wait_until(f"! xl domid {guest}", timeout)
+        """Waits until the guest is gone, and all of its memory is free: until then xl list has it without a name."""
+        self.wait_until(f"{{ ! xl domid {guest} && ! xl list | grep -F '(null)'; }}", timeout)
 
     @contextlib.contextmanager
     def guest_console(self, guest, command=None):
@@ -221,6 +221,13 @@ class Machine:
         text = self.run("xl dmesg")
         pattern = r"Dom heap: (\d+)kB free" if self.on_xen else r"memory: (\d+) of \d+ KiB free"
         return int(re.search(pattern, text).group(1)) // 4
+
+    def expect_free_pages(self, pages, timeout=30):
+        """Waits until so much is free; what it is in the end if not. Destroyed guests go in the background."""
+        deadline = time.monotonic() + timeout
+        while (free := self.free_pages()) != pages and time.monotonic() < deadline:
+            pass
+        assert free == pages, f"{self.name}: {free} pages are free, not {pages}"
 
     def recover(self):
         """After a failed test: out of any console, back to domain 0's shell, all guests away."""

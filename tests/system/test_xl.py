@@ -26,7 +26,7 @@ def free_at_start(dom0):
     dom0.create("tiny")
     dom0.guest_says("tiny", UP)
     dom0.run("xl destroy tiny")
-    time.sleep(1)
+    dom0.destroyed("tiny")
     return dom0.free_pages()
 
 
@@ -341,8 +341,7 @@ def test_a_guest_that_crashes(dom0):
 
 def test_nothing_is_lost(dom0, free_at_start):
     assert len(dom0.run("xl list").splitlines()) == 2
-    time.sleep(1)
-    assert dom0.free_pages() == free_at_start
+    dom0.expect_free_pages(free_at_start)
     dom0.audit()
     dom0.check_logs()
 
