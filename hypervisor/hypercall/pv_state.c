@@ -8,6 +8,7 @@
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "pv/context.h"
 #include "pv/emulate.h"
 #include "pv/mode.h"
 
@@ -315,16 +316,11 @@ long hypercall_get_debugreg(uint64_t reg, uint64_t a2, uint64_t a3, uint64_t a4,
 
 /* ----- assists ----- */
 
-#define ASSISTS                                                                                                        \
-    (1U << VMASST_TYPE_4gb_segments | 1U << VMASST_TYPE_4gb_segments_notify | 1U << VMASST_TYPE_writable_pagetables |  \
-     1U << VMASST_TYPE_pae_extended_cr3 | 1U << VMASST_TYPE_architectural_iopl |                                       \
-     1U << VMASST_TYPE_runstate_update_flag)
-
 long hypercall_vm_assist(uint64_t cmd, uint64_t type, uint64_t a3, uint64_t a4, uint64_t a5)
 {
     struct domain *d = current->domain;
 
-    if (type >= 32 || !(ASSISTS & 1UL << type))
+    if (type >= 64 || !(VM_ASSIST_KNOWN & 1UL << type))
         return refuse(-EINVAL, "vm_assist: type %lu\n", type);
     switch ((unsigned)cmd) {
     case VMASST_CMD_enable:
