@@ -170,7 +170,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
         return NULL;
     d->id = id;
     snprintf(d->name, sizeof(d->name), "d%u", id);
-    d->refs = 2; /* its life, its frames */
+    d->refs = 3; /* its life, its frames, the caller */
     d->is_privileged = d->is_hardware = is_hardware;
     d->vcpu_count = min(max_vcpus, (unsigned)MAX_VCPUS);
     d->max_pages = max_pages;

@@ -112,7 +112,7 @@ extern struct list domain_list;
 extern spinlock_t domain_list_lock;
 
 void domains_init(void);
-/* A domain without vcpus and frames, not paused. Null: no memory or id in use. */
+/* A domain without vcpus and frames, not paused, with a reference for the caller. Null: no memory or id in use. */
 struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware);
 struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu); /* null: no memory */
 struct domain *domain_get_by_id(domid_t id); /* takes a reference; null if there is none; DOMID_SELF is current's */

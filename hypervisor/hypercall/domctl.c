@@ -88,7 +88,6 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
     if (rc) {
         guest_log(LOG_WARNING, "createdomain: no grant table of at most %d frames, %d for mappings, version %u: %ld\n",
                   c->max_grant_frames, c->max_maptrack_frames, grant_version, rc);
-        domain_get(d);
         while (domain_destroy(d) == -ERESTART)
             ;
         domain_put(d);
@@ -100,6 +99,7 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
     event_set_limit(d, c->max_evtchn_port < EVTCHN_FIFO_NR_CHANNELS ? c->max_evtchn_port + 1 : EVTCHN_FIFO_NR_CHANNELS);
     op->domain = d->id;
     log_debug("%s created: at most %u vcpus\n", d->name, d->vcpu_count);
+    domain_put(d);
     return 0;
 }
 

@@ -99,7 +99,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
     assert_false(is_hardware);
     if (no_memory || id > 2 || there[id])
         return NULL;
-    doms[id] = (struct domain){.id = id, .vcpu_count = max_vcpus, .node = NODE_ANY};
+    doms[id] = (struct domain){.id = id, .refs = 1, .vcpu_count = max_vcpus, .node = NODE_ANY};
     there[id] = true;
     return &doms[id];
 }
