@@ -331,6 +331,11 @@ int mmu_set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
         if (rc)
             table_put(&c, kernel);
     }
+    if (!rc) {
+        show_m2p(kernel, true);
+        if (user.n && user.n != kernel.n)
+            show_m2p(user, false);
+    }
     domain_mm_unlock(c.l);
     if (rc)
         return rc;
