@@ -28,53 +28,93 @@ static inline bool in_hole(unsigned long va) { return va >= HOLE_START && va < H
 
 extern bool smap_enabled; /* pv/mode.c */
 
-/* copy_from_guest and copy_to_guest of 16 bytes, inline, for hot paths. False: fault. */
+/* copy_from_guest and copy_to_guest of so many bytes, inline, for hot paths. False: fault. */
 #ifndef CROFT_HOST_TEST
+/* Before such an access; false: an address of the hypervisor's. guest_access_end after it, if not. */
+static inline bool guest_access_begin(const void *guest, size_t n)
+{
+    if (unlikely((unsigned long)guest < HOLE_END && !guest_range_ok(guest, n)))
+        return false;
+    if (smap_enabled)
+        __asm__ volatile("stac" ::: "memory");
+    return true;
+}
+static inline void guest_access_end(void)
+{
+    if (smap_enabled)
+        __asm__ volatile("clac" ::: "memory");
+}
+#define GUEST_FAULT(from) ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long " from " - ., 9b - .\n\t.popsection\n\t"
+
 static inline bool guest_read16(uint64_t to[2], const void *guest)
 {
     uint32_t ok = 0;
 
-    if (unlikely((unsigned long)guest < HOLE_END && !guest_range_ok(guest, 16)))
+    if (!guest_access_begin(guest, 16))
         return false;
-    if (smap_enabled)
-        __asm__ volatile("stac" ::: "memory");
-    __asm__ volatile(
-        "1: mov (%3), %0\n\t"
-        "2: mov 8(%3), %1\n\t"
-        "mov $1, %2\n"
-        "3:\n\t"
-        ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
-        : "=&r"(to[0]), "=&r"(to[1]), "+&r"(ok)
-        : "r"(guest)
-        : "memory");
-    if (smap_enabled)
-        __asm__ volatile("clac" ::: "memory");
+    __asm__ volatile("1: mov (%3), %0\n\t"
+                     "2: mov 8(%3), %1\n\t"
+                     "mov $1, %2\n"
+                     "9:\n\t" GUEST_FAULT("1b") GUEST_FAULT("2b")
+                     : "=&r"(to[0]), "=&r"(to[1]), "+&r"(ok)
+                     : "r"(guest)
+                     : "memory");
+    guest_access_end();
+    return ok;
+}
+static inline bool guest_read24(uint64_t to[3], const void *guest)
+{
+    uint32_t ok = 0;
+
+    if (!guest_access_begin(guest, 24))
+        return false;
+    __asm__ volatile("1: mov (%4), %0\n\t"
+                     "2: mov 8(%4), %1\n\t"
+                     "3: mov 16(%4), %2\n\t"
+                     "mov $1, %3\n"
+                     "9:\n\t" GUEST_FAULT("1b") GUEST_FAULT("2b") GUEST_FAULT("3b")
+                     : "=&r"(to[0]), "=&r"(to[1]), "=&r"(to[2]), "+&r"(ok)
+                     : "r"(guest)
+                     : "memory");
+    guest_access_end();
     return ok;
 }
 static inline bool guest_write16(void *guest, const uint64_t from[2])
 {
     uint32_t ok = 0;
 
-    if (unlikely((unsigned long)guest < HOLE_END && !guest_range_ok(guest, 16)))
+    if (!guest_access_begin(guest, 16))
         return false;
-    if (smap_enabled)
-        __asm__ volatile("stac" ::: "memory");
-    __asm__ volatile(
-        "1: mov %2, (%1)\n\t"
-        "2: mov %3, 8(%1)\n\t"
-        "mov $1, %0\n"
-        "3:\n\t"
-        ".pushsection __ex_table, \"a\"\n\t.balign 4\n\t.long 1b - ., 3b - .\n\t.long 2b - ., 3b - .\n\t.popsection"
-        : "+&r"(ok)
-        : "r"(guest), "r"(from[0]), "r"(from[1])
-        : "memory");
-    if (smap_enabled)
-        __asm__ volatile("clac" ::: "memory");
+    __asm__ volatile("1: mov %2, (%1)\n\t"
+                     "2: mov %3, 8(%1)\n\t"
+                     "mov $1, %0\n"
+                     "9:\n\t" GUEST_FAULT("1b") GUEST_FAULT("2b")
+                     : "+&r"(ok)
+                     : "r"(guest), "r"(from[0]), "r"(from[1])
+                     : "memory");
+    guest_access_end();
+    return ok;
+}
+static inline bool guest_write2(void *guest, uint16_t value)
+{
+    uint32_t ok = 0;
+
+    if (!guest_access_begin(guest, 2))
+        return false;
+    __asm__ volatile("1: mov %2, (%1)\n\t"
+                     "mov $1, %0\n"
+                     "9:\n\t" GUEST_FAULT("1b")
+                     : "+&r"(ok)
+                     : "r"(guest), "r"(value)
+                     : "memory");
+    guest_access_end();
     return ok;
 }
 #else
-static inline bool guest_write16(void *guest, const uint64_t from[2]) { return !copy_to_guest(guest, from, 16); }
 static inline bool guest_read16(uint64_t to[2], const void *guest) { return !copy_from_guest(to, guest, 16); }
+static inline bool guest_read24(uint64_t to[3], const void *guest) { return !copy_from_guest(to, guest, 24); }
+static inline bool guest_write16(void *guest, const uint64_t from[2]) { return !copy_to_guest(guest, from, 16); }
+static inline bool guest_write2(void *guest, uint16_t value) { return !copy_to_guest(guest, &value, 2); }
 #endif
 
 /* On the ABI's handles: element 'i', or a whole structure; nonzero means a fault (return -EFAULT). */

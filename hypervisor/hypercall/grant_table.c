@@ -9,34 +9,34 @@
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 
-#define MORE 1L /* the slice ended before the batch */
+/* The slice ends before the batch: the call goes on with what is left of it. */
+static bool interrupted(bool begun) { return begun && hypercall_preempt_check(); }
 
-/* A slice of a batch: 'done' counts, from the caller's pointer on. */
-struct batch {
-    void *guest;
-    uint32_t count, done;
-};
-
-static bool interrupted(const struct batch *b) { return b->done && hypercall_preempt_check(); }
-
-static long map_slice(struct batch *b)
+static long go_on(unsigned cmd, const void *guest, uint32_t left)
 {
-    struct gnttab_map_grant_ref op, *guest = b->guest;
+    return hypercall_continue(cmd, (uint64_t)guest, left, 0, 0);
+}
+
+static __attribute__((noinline)) long map_slice(struct gnttab_map_grant_ref *guest, uint32_t count)
+{
+    struct gnttab_map_grant_ref op;
     struct domain *granter = NULL;
     bool stale = false;
     long rc = 0;
 
-    for (; b->done < b->count; b->done++) {
-        if (interrupted(b)) {
-            rc = MORE;
+    for (const struct gnttab_map_grant_ref *first = guest, *end = guest + count; guest != end; guest++) {
+        if (interrupted(guest != first)) {
+            rc = go_on(GNTTABOP_map_grant_ref, guest, (uint32_t)(end - guest));
             break;
         }
-        _Static_assert(sizeof(op) == 32, "two halves");
-        if (unlikely(!guest_read16((uint64_t *)&op, guest + b->done) ||
-                     !guest_read16((uint64_t *)&op + 2, &guest[b->done].dom))) {
+        _Static_assert(offsetof(struct gnttab_map_grant_ref, dev_bus_addr) == 24 &&
+                           offsetof(struct gnttab_map_grant_ref, dom) == 16 && sizeof(op) == 32,
+                       "the first three words are read, the last two written");
+        if (unlikely(!guest_read24((uint64_t *)&op, guest))) {
             rc = -EFAULT;
             break;
         }
+        op.dev_bus_addr = 0;                     /* goes back to the guest whether it is known or not */
         if (!granter || granter->id != op.dom) { /* mostly all of a batch are of one domain */
             if (granter)
                 domain_put(granter);
@@ -46,7 +46,7 @@ static long map_slice(struct batch *b)
             grant_map(&op, granter, &stale);
         else
             op.status = refuse(GNTST_bad_domain, "map_grant_ref: there is no domain %u\n", op.dom);
-        if (unlikely(!guest_write16(&guest[b->done].dom, (uint64_t *)&op + 2))) {
+        if (unlikely(!guest_write16(&guest->dom, (uint64_t *)&op + 2))) {
             rc = -EFAULT;
             break;
         }
@@ -59,70 +59,70 @@ static long map_slice(struct batch *b)
 }
 
 /* Unmaps in two steps: the entries of a part of the batch go, then all TLBs are flushed, then the rest goes. */
-static long unmap_part(struct batch *b, bool replace)
+static long unmap_part(struct gnttab_unmap_grant_ref *guest, uint32_t count, bool replace)
 {
-    struct grant_unmap finished[GRANT_UNMAP_SLICE];
-    uint32_t n = 0;
+    struct grant_unmap finished[GRANT_UNMAP_SLICE], *next = finished;
     long rc = 0;
 
-    for (uint32_t end = min(b->count, b->done + GRANT_UNMAP_SLICE); b->done < end && !rc; b->done++) {
-        struct gnttab_unmap_grant_ref *unmap = b->guest, op;
+    for (const struct gnttab_unmap_grant_ref *end = guest + count; guest != end; guest++) {
+        struct gnttab_unmap_grant_ref op;
         int16_t status;
 
-        _Static_assert(sizeof(op) == sizeof(struct gnttab_unmap_and_replace) &&
+        _Static_assert(sizeof(op) == 24 && sizeof(op) == sizeof(struct gnttab_unmap_and_replace) &&
                            offsetof(struct gnttab_unmap_grant_ref, dev_bus_addr) ==
                                offsetof(struct gnttab_unmap_and_replace, new_addr) &&
                            offsetof(struct gnttab_unmap_grant_ref, status) ==
                                offsetof(struct gnttab_unmap_and_replace, status),
                        "the two differ in the meaning of one member");
-        /* Three words by two reads: of the middle one the second counts. */
-        if (unlikely(!guest_read16((uint64_t *)&op, unmap + b->done) ||
-                     !guest_read16((uint64_t *)&op + 1, &unmap[b->done].dev_bus_addr))) {
+        if (unlikely(!guest_read24((uint64_t *)&op, guest))) {
             rc = -EFAULT;
             break;
         }
-        status = grant_unmap_begin(&finished[n], op.handle, op.host_addr, replace ? 0 : op.dev_bus_addr,
+        status = grant_unmap_begin(next, op.handle, op.host_addr, replace ? 0 : op.dev_bus_addr,
                                    replace ? op.dev_bus_addr : 0);
-        n += status == GNTST_okay;
-        if (copy_to_guest(&unmap[b->done].status, &status, sizeof(status)))
+        next += status == GNTST_okay;
+        if (unlikely(!guest_write2(&guest->status, (uint16_t)status))) {
             rc = -EFAULT;
+            break;
+        }
     }
-    if (n)
+    if (likely(next != finished))
         tlb_flush_mask(&current->domain->dirty_cpus);
-    for (uint32_t i = 0; i < n; i++)
-        grant_unmap_end(&finished[i]);
+    for (const struct grant_unmap *u = finished; u != next; u++)
+        grant_unmap_end(u);
     return rc;
 }
 
-static long unmap_slice(struct batch *b, bool replace)
+static __attribute__((noinline)) long unmap_slice(struct gnttab_unmap_grant_ref *guest, uint32_t count, unsigned cmd)
 {
     long rc = 0;
 
-    while (!rc && b->done < b->count) {
-        if (interrupted(b))
-            return MORE;
-        rc = unmap_part(b, replace);
+    for (uint32_t done = 0; !rc && done < count; done += GRANT_UNMAP_SLICE) {
+        if (interrupted(done))
+            return go_on(cmd, guest + done, count - done);
+        rc =
+            unmap_part(guest + done, min(count - done, (uint32_t)GRANT_UNMAP_SLICE), cmd == GNTTABOP_unmap_and_replace);
     }
     return rc;
 }
 
-static long copy_slice(struct batch *b)
+static long copy_slice(struct gnttab_copy *guest, uint32_t count)
 {
     struct grant_copy_end source = {.ready = false}, destination = {.ready = false};
-    struct gnttab_copy op, *guest = b->guest;
+    struct gnttab_copy op;
     long rc = 0;
 
-    for (; b->done < b->count && !rc; b->done++) {
-        if (interrupted(b)) {
-            rc = MORE;
+    for (uint32_t i = 0; i < count && !rc; i++) {
+        if (interrupted(i)) {
+            rc = go_on(GNTTABOP_copy, guest + i, count - i);
             break;
         }
-        if (copy_from_guest(&op, guest + b->done, sizeof(op))) {
+        if (copy_from_guest(&op, guest + i, sizeof(op))) {
             rc = -EFAULT;
             break;
         }
         op.status = grant_copy(&op, &source, &destination);
-        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+        if (copy_to_guest(&guest[i].status, &op.status, sizeof(op.status)))
             rc = -EFAULT;
     }
     grant_copy_close(&source);
@@ -130,47 +130,47 @@ static long copy_slice(struct batch *b)
     return rc;
 }
 
-static long transfer_slice(struct batch *b)
+static long transfer_slice(struct gnttab_transfer *guest, uint32_t count)
 {
-    struct gnttab_transfer op, *guest = b->guest;
+    struct gnttab_transfer op;
 
-    for (; b->done < b->count; b->done++) {
-        if (interrupted(b))
-            return MORE;
-        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+    for (uint32_t i = 0; i < count; i++) {
+        if (interrupted(i))
+            return go_on(GNTTABOP_transfer, guest + i, count - i);
+        if (copy_from_guest(&op, guest + i, sizeof(op)))
             return -EFAULT;
         op.status = grant_transfer(&op);
-        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+        if (copy_to_guest(&guest[i].status, &op.status, sizeof(op.status)))
             return -EFAULT;
     }
     return 0;
 }
 
-static long swap_slice(struct batch *b)
+static long swap_slice(struct gnttab_swap_grant_ref *guest, uint32_t count)
 {
-    struct gnttab_swap_grant_ref op, *guest = b->guest;
+    struct gnttab_swap_grant_ref op;
 
-    for (; b->done < b->count; b->done++) {
-        if (interrupted(b))
-            return MORE;
-        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+    for (uint32_t i = 0; i < count; i++) {
+        if (interrupted(i))
+            return go_on(GNTTABOP_swap_grant_ref, guest + i, count - i);
+        if (copy_from_guest(&op, guest + i, sizeof(op)))
             return -EFAULT;
         op.status = grant_swap(current->domain, op.ref_a, op.ref_b);
-        if (copy_to_guest(&guest[b->done].status, &op.status, sizeof(op.status)))
+        if (copy_to_guest(&guest[i].status, &op.status, sizeof(op.status)))
             return -EFAULT;
     }
     return 0;
 }
 
 /* Caches are coherent, and no domain has devices that go round them without the hypervisor's knowledge: there is nothing to do. */
-static long cache_flush_slice(struct batch *b)
+static long cache_flush_slice(const struct gnttab_cache_flush *guest, uint32_t count)
 {
-    struct gnttab_cache_flush op, *guest = b->guest;
+    struct gnttab_cache_flush op;
 
-    for (; b->done < b->count; b->done++) {
-        if (interrupted(b))
-            return MORE;
-        if (copy_from_guest(&op, guest + b->done, sizeof(op)))
+    for (uint32_t i = 0; i < count; i++) {
+        if (interrupted(i))
+            return go_on(GNTTABOP_cache_flush, guest + i, count - i);
+        if (copy_from_guest(&op, guest + i, sizeof(op)))
             return -EFAULT;
         if (op.offset >= PAGE_SIZE || op.length > PAGE_SIZE || op.offset + op.length > PAGE_SIZE)
             return refuse(-EINVAL, "cache_flush: %u bytes at %u are not within a page\n", op.length, op.offset);
@@ -301,52 +301,39 @@ static long single(uint64_t cmd, void *guest, uint32_t count)
     }
 }
 
-long hypercall_grant_table_op(uint64_t a_cmd, uint64_t ops, uint64_t a_count, uint64_t a4, uint64_t a5)
+/* Apart from the two calls that have to be fast: these need more room on the stack, and registers. */
+static __attribute__((noinline)) long other_op(uint32_t cmd, void *guest, uint32_t count)
 {
-    struct batch b = {.guest = (void *)ops, .count = (uint32_t)a_count};
-    uint32_t cmd = (uint32_t)a_cmd;
-    size_t size;
-    long rc;
-
-    if (unlikely((int32_t)b.count < 0))
-        return refuse(-EINVAL, "grant_table_op %u: %u elements\n", cmd, b.count);
     switch (cmd) {
-    case GNTTABOP_map_grant_ref:
-        size = sizeof(struct gnttab_map_grant_ref);
-        rc = map_slice(&b);
-        break;
-    case GNTTABOP_unmap_grant_ref:
-        size = sizeof(struct gnttab_unmap_grant_ref);
-        rc = unmap_slice(&b, false);
-        break;
-    case GNTTABOP_unmap_and_replace:
-        size = sizeof(struct gnttab_unmap_and_replace);
-        rc = unmap_slice(&b, true);
-        break;
     case GNTTABOP_copy:
-        size = sizeof(struct gnttab_copy);
-        rc = copy_slice(&b);
-        break;
+        return copy_slice(guest, count);
     case GNTTABOP_transfer:
-        size = sizeof(struct gnttab_transfer);
-        rc = transfer_slice(&b);
-        break;
+        return transfer_slice(guest, count);
     case GNTTABOP_swap_grant_ref:
-        size = sizeof(struct gnttab_swap_grant_ref);
-        rc = swap_slice(&b);
-        break;
+        return swap_slice(guest, count);
     case GNTTABOP_cache_flush:
-        size = sizeof(struct gnttab_cache_flush);
-        rc = cache_flush_slice(&b);
-        break;
+        return cache_flush_slice(guest, count);
     case GNTTABOP_setup_table:
     case GNTTABOP_query_size:
     case GNTTABOP_set_version:
     case GNTTABOP_get_version:
     case GNTTABOP_get_status_frames:
-        return single(cmd, b.guest, b.count);
+        return single(cmd, guest, count);
     default: /* dump_table as well */
         return refuse(-ENOSYS, "grant_table_op %u\n", cmd);
     }
-    return likely(rc != MORE) ? rc : hypercall_continue(cmd, ops + b.done * size, b.count - b.done, 0, 0);
+}
+
+long hypercall_grant_table_op(uint64_t a_cmd, uint64_t ops, uint64_t a_count, uint64_t a4, uint64_t a5)
+{
+    uint32_t cmd = (uint32_t)a_cmd, count = (uint32_t)a_count;
+    void *guest = (void *)ops;
+
+    if (unlikely((int32_t)count < 0))
+        return refuse(-EINVAL, "grant_table_op %u: %u elements\n", cmd, count);
+    if (cmd == GNTTABOP_map_grant_ref)
+        return map_slice(guest, count);
+    if (cmd == GNTTABOP_unmap_grant_ref || cmd == GNTTABOP_unmap_and_replace)
+        return unmap_slice(guest, count, cmd);
+    return other_op(cmd, guest, count);
 }
