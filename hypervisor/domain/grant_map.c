@@ -92,17 +92,23 @@ static void publish(struct grant_mapping *m, unsigned flags)
     __atomic_store_n(&m->flags, (uint16_t)flags, __ATOMIC_RELEASE);
 }
 
-/* Ends a mapping that has no page-table entry any more and that no TLB knows. */
-static void release(mfn_t frame, uint32_t ref, unsigned flags)
+static inline __attribute__((always_inline)) void put_frame(mfn_t frame, bool writable, uint32_t references)
+{
+    if (writable)
+        frame_writables_put(frame_of(frame), references);
+    else
+        frame_refs_put(frame_of(frame), references);
+}
+
+/* Ends a mapping that no TLB knows any more. references: 2 with that of its page-table entry, 1 if that has none. */
+static inline __attribute__((always_inline)) void release(mfn_t frame, uint32_t ref, unsigned flags,
+                                                          uint32_t references)
 {
     bool writable = !(flags & GNTMAP_readonly);
 
     /* The frame last: it keeps the granter. */
     grant_unpin(domain_owner_of_frame(frame_owner(frame_of(frame))), ref, writable);
-    if (writable)
-        frame_writable_put(frame_of(frame));
-    else
-        frame_ref_put(frame_of(frame));
+    put_frame(frame, writable, references);
 }
 
 void grant_map(struct gnttab_map_grant_ref *op, struct domain *granter, bool *stale)
@@ -134,13 +140,14 @@ void grant_map(struct gnttab_map_grant_ref *op, struct domain *granter, bool *st
         uint64_t flags = PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_NX | (writable ? PTE_WRITE : 0) |
                          (uint64_t)(op->flags >> _GNTMAP_guest_avail0 & 7) << 9;
 
-        if (unlikely(!mmu_grant_map(op->host_addr, op->flags & GNTMAP_contains_pte, pin.frame, flags, granter, &place,
-                                    stale))) {
-            release(pin.frame, op->ref, op->flags);
+        if (unlikely(!mmu_grant_map(op->host_addr, op->flags & GNTMAP_contains_pte, pin.frame, flags, &place, stale))) {
+            release(pin.frame, op->ref, op->flags, 2);
             free_handle(g, handle, m);
             op->status = GNTST_general_error;
             return;
         }
+    } else {
+        put_frame(pin.frame, writable, 1); /* there is no page-table entry to have it */
     }
     op->handle = handle;
     op->dev_bus_addr = mfn_to_maddr(pin.frame).n;
@@ -182,6 +189,7 @@ int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t
     u->handle = handle;
     u->mapping = m;
     u->left = flags;
+    u->entry = 0;
     if (unlikely(bus_address && (flags & GNTMAP_device_map))) {
         if (bus_address != mfn_to_maddr(frame).n) {
             publish(m, flags);
@@ -193,7 +201,7 @@ int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t
     if (likely(address && (flags & GNTMAP_host_map))) {
         struct mmu_place place = {.table = MFN(m->table), .slot = m->slot};
 
-        if (unlikely(!mmu_grant_unmap(&place, frame, address, flags & GNTMAP_contains_pte, new_address))) {
+        if (unlikely(!mmu_grant_unmap(&place, frame, address, flags & GNTMAP_contains_pte, new_address, &u->entry))) {
             publish(m, flags);
             return GNTST_general_error;
         }
@@ -205,12 +213,17 @@ int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t
 void grant_unmap_end(const struct grant_unmap *u)
 {
     struct grant_mapping *m = u->mapping;
+    bool writable = !(m->flags & GNTMAP_readonly);
+    /* The guest may have made the entry read-only. */
+    bool alike = (u->entry & (PTE_PRESENT | PTE_WRITE)) == (PTE_PRESENT | (writable ? PTE_WRITE : 0));
 
+    if (unlikely(u->entry && (!alike || u->left & IN_USE)))
+        put_frame(MFN(m->frame), u->entry & PTE_WRITE, 1);
     if (unlikely(u->left & IN_USE)) {
         publish(m, u->left);
         return;
     }
-    release(MFN(m->frame), m->ref, m->flags);
+    release(MFN(m->frame), m->ref, m->flags, alike ? 2 : 1);
     free_handle(&current->domain->grant, u->handle, m);
 }
 
@@ -226,7 +239,7 @@ bool grant_release_mappings(struct domain *d)
 
         for (unsigned i = 0; i < MAPS_PER_PAGE; i++) {
             if (page[i].flags & IN_USE) {
-                release(MFN(page[i].frame), page[i].ref, page[i].flags);
+                release(MFN(page[i].frame), page[i].ref, page[i].flags, 1);
                 page[i].flags = 0;
                 g->mapped--;
             }

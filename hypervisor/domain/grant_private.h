@@ -9,16 +9,19 @@ enum grant_use { GRANT_MAP, GRANT_COPY, GRANT_COPY_LAST /* no transitive entry a
 /* What an entry grants, as it was when it was pinned. */
 struct grant_pin {
     bool transitive;
-    mfn_t frame;            /* with a reference, unless it is transitive; a WRITABLE one if it was pinned writable */
+    mfn_t frame;            /* with references, unless it is transitive; WRITABLE ones if it was pinned writable */
     uint16_t start, length; /* bytes of it */
     domid_t next_domain;    /* transitive: whose entry */
     grant_ref_t next_ref;
 };
 
-/* Marks entry 'ref' of the granter as used by domain 'by'. A GNTST_* value; other than GNTST_okay are logged. No lock held. */
+/*
+ * Marks entry 'ref' of the granter as used by domain 'by'. The frame gets one reference; for GRANT_MAP two, the mapping's and the
+ * page-table entry's. A GNTST_* value; other than GNTST_okay are logged. No lock held.
+ */
 int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writable, enum grant_use use,
                   struct grant_pin *pin);
-/* The end of that, but for the frame's reference. Nothing, if the granter's table is gone. */
+/* The end of that, but for the frame's references. Nothing, if the granter's table is gone. */
 void grant_unpin(struct domain *granter, grant_ref_t ref, bool writable);
 
 /* GTF_accept_transfer: commits the entry to a frame from domain 'from', then tells which it is. *pfn: where the taker wants it. */
@@ -41,6 +44,7 @@ struct grant_unmap {
     uint32_t handle;
     unsigned left; /* GNTMAP_*: what of it stays */
     struct grant_mapping *mapping;
+    uint64_t entry; /* the page-table entry that went, whose reference is still there; 0: none */
 };
 /* new_address: the entry there moves to 'address'; 0: none. */
 int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t address, uint64_t bus_address,

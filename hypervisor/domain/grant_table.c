@@ -208,6 +208,9 @@ mfn_t grant_frame(struct domain *d, bool status, uint32_t i)
 
 /* ---- Reading entries ---- */
 
+/* How many a user gets of the frame */
+static inline uint32_t references_of(enum grant_use use) { return use == GRANT_MAP ? 2 : 1; }
+
 /* May 'by' use the entry in this way? */
 static bool check(const struct domain *granter, grant_ref_t ref, const struct entry *e, domid_t by, bool writable,
                   enum grant_use use)
@@ -236,30 +239,45 @@ static bool check(const struct domain *granter, grant_ref_t ref, const struct en
     return false;
 }
 
-static void give_frame(uint64_t n, bool writable)
+static void give_frame(uint64_t n, bool writable, uint32_t references)
 {
     if (writable)
-        frame_put_writable(MFN(n));
+        frame_writables_put(frame_of(MFN(n)), references);
     else
-        frame_put(MFN(n));
+        frame_refs_put(frame_of(MFN(n)), references);
 }
 
 /* A frame's references for one user, if it is one like most: the granter's RAM, marked as foreign if it has to be. */
-static inline bool take_plain(const struct domain *granter, uint64_t n, bool foreign, bool writable)
+static inline __attribute__((always_inline)) bool take_plain(const struct domain *granter, uint64_t n, bool foreign,
+                                                             bool writable, uint32_t references)
 {
     struct frame *f = frame_of(MFN(n));
 
-    if (unlikely(!mfn_valid(MFN(n)) || f->control & FRAME_SHARED || (foreign && !(f->control & FRAME_FOREIGN)) ||
-                 !(writable ? frame_writable_get(f, granter) : frame_ref_get(f, granter->id))))
+    if (unlikely(
+            !mfn_valid(MFN(n)) || f->control & FRAME_SHARED || (foreign && !(f->control & FRAME_FOREIGN)) ||
+            !(writable ? frame_writables_get(f, granter, references) : frame_refs_get(f, granter->id, references))))
         return false;
     if (likely(!foreign || f->control & FRAME_FOREIGN))
         return true;
-    give_frame(n, writable); /* it was freed and came back to its owner, without the mark, a moment ago */
+    give_frame(n, writable, references); /* it was freed and came back to its owner, without the mark, a moment ago */
     return false;
 }
 
+/* The same for one that has no mark. Once it has references it keeps the mark. */
+static bool take_unmarked(const struct domain *granter, uint64_t n, bool writable, uint32_t references)
+{
+    bool ok;
+
+    if (!frame_get_foreign(MFN(n), granter, writable))
+        return false;
+    ok = take_plain(granter, n, true, writable, references);
+    give_frame(n, writable, 1);
+    return ok;
+}
+
 /* The same for every frame, with a word about what is wrong. GNTST_* */
-static int16_t take_frame(const struct domain *granter, grant_ref_t ref, uint64_t n, bool foreign, bool writable)
+static int16_t take_frame(const struct domain *granter, grant_ref_t ref, uint64_t n, bool foreign, bool writable,
+                          uint32_t references)
 {
     const struct frame *f;
 
@@ -267,7 +285,8 @@ static int16_t take_frame(const struct domain *granter, grant_ref_t ref, uint64_
         return refuse(GNTST_bad_page, "grant %u of d%u: frame 0x%lx does not belong to it\n", ref, granter->id, n);
     if (f->control & FRAME_SHARED)
         return refuse(GNTST_bad_page, "grant %u of d%u: frame 0x%lx is Croft's\n", ref, granter->id, n);
-    if (take_plain(granter, n, foreign, writable) || (foreign && frame_get_foreign(MFN(n), granter, writable)))
+    if (take_plain(granter, n, foreign, writable, references) ||
+        (foreign && take_unmarked(granter, n, writable, references)))
         return GNTST_okay;
     return refuse(GNTST_general_error, "grant %u of d%u: frame 0x%lx may not be written (type 0x%lx)\n", ref,
                   granter->id, n, f->type);
@@ -357,7 +376,7 @@ static struct grant_active *make_active(struct grant_table *g, grant_ref_t ref)
 
 /* What nearly always is wanted: a whole page by an entry of version 1 that nobody uses. False, with nothing done: the long way. */
 static inline bool pin_plain(struct domain *granter, struct grant_active *a, grant_ref_t ref, domid_t by, bool writable,
-                             struct grant_pin *pin)
+                             uint32_t references, struct grant_pin *pin)
 {
     struct grant_table *g = &granter->grant;
     uint64_t *where, raw, seen;
@@ -369,10 +388,10 @@ static inline bool pin_plain(struct domain *granter, struct grant_active *a, gra
     raw = seen = READ_ONCE(*where);
     if (unlikely(((uint32_t)raw & ~(writable ? 0U : (unsigned)GTF_readonly)) !=
                  ((uint32_t)by << 16 | GTF_permit_access)) ||
-        unlikely(!take_plain(granter, raw >> 32, by != granter->id, writable)))
+        unlikely(!take_plain(granter, raw >> 32, by != granter->id, writable, references)))
         return false;
     if (unlikely(!__atomic_compare_exchange_n(where, &seen, raw | marks, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))) {
-        give_frame(raw >> 32, writable);
+        give_frame(raw >> 32, writable, references);
         return false;
     }
     *a = (struct grant_active){.readers = !writable,
@@ -392,6 +411,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
                                                  enum grant_use use, struct grant_pin *pin)
 {
     struct grant_table *g = &granter->grant;
+    uint32_t references = references_of(use);
     struct grant_active *a;
 
     if (unlikely(ref >= g->entries || granter->dying))
@@ -416,7 +436,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
             return refuse(GNTST_general_error, "grant %u of d%u: it was changed while it is in use\n", ref,
                           granter->id);
         if (likely(e.kind != TRANSITIVE)) {
-            int16_t status = take_frame(granter, ref, e.frame, by != granter->id, writable);
+            int16_t status = take_frame(granter, ref, e.frame, by != granter->id, writable, references);
 
             if (unlikely(status != GNTST_okay))
                 return status;
@@ -437,7 +457,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
             return GNTST_okay;
         }
         if (e.kind != TRANSITIVE)
-            give_frame(e.frame, writable);
+            give_frame(e.frame, writable, references);
     }
     return refuse(GNTST_general_error, "grant %u of d%u: it changes all the time\n", ref, granter->id);
 }
@@ -451,7 +471,7 @@ int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writ
 
     spin_lock(&g->lock);
     if (unlikely(ref >= g->entries || granter->dying || !(a = active_at(g, ref)) ||
-                 !pin_plain(granter, a, ref, by, writable, pin)))
+                 !pin_plain(granter, a, ref, by, writable, references_of(use), pin)))
         status = pin_any(granter, ref, by, writable, use, pin);
     spin_unlock(&g->lock);
     return status;

@@ -9,6 +9,7 @@
 #include "domain/domain.h"
 #include "memory/frame.h"
 
+/* Beyond it no more are given. It is far from the end of 32 bits, so several at once may go over it. */
 #define FRAME_REF_MAX 0x7fffffffU
 
 static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
@@ -16,7 +17,7 @@ static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
     return likely(__atomic_compare_exchange_n(word, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
 }
 
-void frame_last_put(struct frame *f, uint64_t control); /* the last reference went: frees it. control: before */
+void frame_last_put(struct frame *f, uint64_t control); /* the last reference went: frees it. control: with that one */
 void frame_last_writable_put(struct frame *f);          /* frame_writable_put where the count may go to zero */
 /* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
 void frame_type_changed(struct frame *f, const struct domain *d, bool first);
@@ -33,61 +34,69 @@ static inline const cpumask_t *frame_users(const struct frame *f, const struct d
     return unlikely(READ_ONCE(f->control) & FRAME_FOREIGN) ? &cpu_online : &d->dirty_cpus;
 }
 
-static inline bool frame_ref_get(struct frame *f, domid_t owner)
+/* n references, few, are taken and dropped at once: all or none. */
+static inline __attribute__((always_inline)) bool frame_refs_get(struct frame *f, domid_t owner, uint32_t n)
 {
     uint64_t c = READ_ONCE(f->control);
 
     do {
         if (unlikely(FRAME_OWNER(c) != owner || FRAME_REFS(c) - 1 >= FRAME_REF_MAX))
             return false;
-    } while (!frame_cas(&f->control, &c, c + 1));
+    } while (!frame_cas(&f->control, &c, c + n));
     return true;
 }
 
-static inline void frame_ref_put(struct frame *f)
+static inline __attribute__((always_inline)) void frame_refs_put(struct frame *f, uint32_t n)
 {
     uint64_t c = READ_ONCE(f->control);
 
-    while (!frame_cas(&f->control, &c, c - 1))
+    while (!frame_cas(&f->control, &c, c - n))
         ;
-    if (unlikely(FRAME_REFS(c) <= 1))
-        frame_last_put(f, c);
+    if (unlikely(FRAME_REFS(c) <= n))
+        frame_last_put(f, c - (n - 1));
 }
 
-static inline bool frame_writable_get(struct frame *f, const struct domain *d)
+static inline __attribute__((always_inline)) bool frame_writables_get(struct frame *f, const struct domain *d,
+                                                                      uint32_t n)
 {
     uint64_t t, next;
 
-    if (unlikely(!frame_ref_get(f, d->id)))
+    if (unlikely(!frame_refs_get(f, d->id, n)))
         return false;
     t = READ_ONCE(f->type);
     do {
         if (TYPE_COUNT(t) == 0)
-            next = TYPE_MAKE(FRAME_WRITABLE) | 1 | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
+            next = TYPE_MAKE(FRAME_WRITABLE) | n | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
         else
-            next = t + 1;
+            next = t + n;
         if (unlikely((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
                      (f->control & FRAME_SHARED_RO))) {
-            frame_ref_put(f);
+            frame_refs_put(f, n);
             return false;
         }
     } while (!frame_cas(&f->type, &t, next));
     if (unlikely(next & TYPE_FLUSHING))
-        frame_type_changed(f, d, TYPE_COUNT(next) == 1);
+        frame_type_changed(f, d, TYPE_COUNT(next) == n);
     return true;
 }
 
-static inline void frame_writable_put(struct frame *f)
+static inline __attribute__((always_inline)) void frame_writables_put(struct frame *f, uint32_t n)
 {
     uint64_t t = READ_ONCE(f->type);
 
     do {
-        if (unlikely(t >> 32 != FRAME_WRITABLE || TYPE_COUNT(t) <= 1)) {
-            frame_last_writable_put(f);
+        if (unlikely(t >> 32 != FRAME_WRITABLE || TYPE_COUNT(t) <= n)) {
+            for (; n; n--)
+                frame_last_writable_put(f);
             return;
         }
-    } while (!frame_cas(&f->type, &t, t - 1));
-    frame_ref_put(f);
+    } while (!frame_cas(&f->type, &t, t - n));
+    frame_refs_put(f, n);
 }
+
+static inline bool frame_ref_get(struct frame *f, domid_t owner) { return frame_refs_get(f, owner, 1); }
+static inline void frame_ref_put(struct frame *f) { frame_refs_put(f, 1); }
+static inline bool frame_writable_get(struct frame *f, const struct domain *d) { return frame_writables_get(f, d, 1); }
+static inline void frame_writable_put(struct frame *f) { frame_writables_put(f, 1); }
 
 #endif

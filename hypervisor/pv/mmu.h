@@ -45,17 +45,17 @@ struct mmu_place {
 };
 /*
  * pv/mmu_grant.c, for the current vcpu: makes the entry at 'address' (a virtual address, or the machine address of the entry itself)
- * map a frame that the caller has referred to in the same way (flags: PTE_*). False, with a log line: no L1 table there.
+ * map a frame (flags: PTE_*), for which the caller has taken the entry's reference. False, with a log line: no L1 table there.
  * *stale: what was there was present, so the TLBs need a flush.
  */
-bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, const struct domain *owner,
-                   struct mmu_place *place, bool *stale);
+bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, struct mmu_place *place, bool *stale);
 /*
  * Undoes it: the entry must be at 'address' still, and becomes what is at new_address (virtual; which becomes empty), or empty.
  * One that does not map the frame any more is left alone; that is well, too. False, with a log line: it is not as told. The
- * caller flushes the TLBs.
+ * caller flushes the TLBs, then drops the reference of the entry that *old says has gone (0: none).
  */
-bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address);
+bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address,
+                     uint64_t *old);
 
 /* pv/descriptor.c: checks one descriptor, fixing the DPL. A null or not-present one is fine, data and code of ring 3 are;
  * call gates, TSS, LDT, code of rings 0-2 are not. */

@@ -1,7 +1,7 @@
 /*
  * Page-table entries for grant mappings. Such an entry is like every other leaf: it has its own references to the frame, and
- * whoever overwrites it drops them. The mapping (domain/grant_map.c) has references beside, so what is taken here cannot fail
- * but for a count at its end, and what is dropped is never the last one.
+ * whoever overwrites it drops them. The mapping (domain/grant_map.c) has references beside, which stay until the entry is gone
+ * and the TLBs are flushed. So it takes and drops both at once, the entry's too, unless the guest overwrites that.
  */
 #include "domain/domain.h"
 #include "lib/log.h"
@@ -25,26 +25,27 @@ static inline uint64_t *entry_at(const struct domain *d, const struct mmu_place 
 static inline __attribute__((always_inline)) uint64_t *find_entry(const struct vcpu *v, uint64_t address, bool by_entry,
                                                                   struct mmu_place *p)
 {
+    mfn_t table;
+
     if (by_entry) {
         p->table = MFN(address >> PAGE_SHIFT);
         p->slot = (unsigned)(address & ~PAGE_MASK) / sizeof(uint64_t);
         return address % sizeof(uint64_t) ? NULL : entry_at(v->domain, p);
     }
-    if (unlikely(va_in_our_slots(address) || !mmu_find_l1_table(v, address, &p->table)))
+    if (unlikely(va_in_our_slots(address) || !mmu_find_l1_table(v, address, &table)))
         return NULL;
+    p->table = table;
     p->slot = address >> PAGE_SHIFT & 511;
-    return (uint64_t *)mfn_to_virt(p->table) + p->slot;
+    return (uint64_t *)mfn_to_virt(table) + p->slot;
 }
 
-bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, const struct domain *owner,
-                   struct mmu_place *place, bool *stale)
+bool mmu_grant_map(uint64_t address, bool by_entry, mfn_t frame, uint64_t flags, struct mmu_place *place, bool *stale)
 {
     const struct vcpu *v = current;
     struct mmu_context c = {.l = domain_mm_lock(v->domain)};
     uint64_t *entry = find_entry(v, address, by_entry, place), old;
-    struct frame *f = frame_of(frame);
 
-    if (unlikely(!entry || !(flags & PTE_WRITE ? frame_writable_get(f, owner) : frame_ref_get(f, owner->id)))) {
+    if (unlikely(!entry)) {
         domain_mm_unlock(c.l);
         return refuse(false, "map_grant_ref: no L1 entry at 0x%lx (%s address)\n", address,
                       by_entry ? "machine" : "virtual");
@@ -74,23 +75,28 @@ static bool take_replacement(const struct vcpu *v, uint64_t address, const uint6
     return true;
 }
 
-bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address)
+bool mmu_grant_unmap(const struct mmu_place *place, mfn_t frame, uint64_t address, bool by_entry, uint64_t new_address,
+                     uint64_t *old)
 {
     const struct vcpu *v = current;
-    struct mmu_context c = {.l = domain_mm_lock(v->domain)};
-    uint64_t *entry = entry_at(v->domain, place), replacement = 0;
+    struct domain_locked l = domain_mm_lock(v->domain);
     struct mmu_place named;
-    bool there = entry && (*entry & PTE_PRESENT) && mfn_eq(pte_mfn(*entry), frame), ok = true;
+    uint64_t *entry = find_entry(v, address, by_entry, &named), replacement = 0;
+    bool as_named = entry && mfn_eq(named.table, place->table) && named.slot == place->slot, there, ok = true;
 
+    /* A table that was walked to is in use as one, and stays so while the lock is held; elsewhere that has to be asked. */
+    if (unlikely(!as_named))
+        entry = entry_at(v->domain, place);
+    there = entry && (*entry & PTE_PRESENT) && mfn_eq(pte_mfn(*entry), frame);
     if (unlikely(!there))
         ok = !new_address; /* the guest itself has overwritten it */
-    else if (unlikely(find_entry(v, address, by_entry, &named) != entry))
+    else if (unlikely(!as_named))
         ok = false;
     else if (unlikely(new_address))
         ok = !by_entry && take_replacement(v, new_address, entry, &replacement);
     if (likely(ok && there))
-        entry_put(&c, 1, __atomic_exchange_n(entry, replacement, __ATOMIC_SEQ_CST));
-    domain_mm_unlock(c.l);
+        *old = __atomic_exchange_n(entry, replacement, __ATOMIC_SEQ_CST);
+    domain_mm_unlock(l);
     if (unlikely(!ok))
         guest_log(LOG_WARNING,
                   "unmap_grant_ref: the mapping of frame 0x%lx is not at 0x%lx, or cannot be replaced by 0x%lx\n",

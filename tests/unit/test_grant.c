@@ -385,6 +385,30 @@ static void entries_that_the_guest_overwrites(void **state)
     assert_int_equal(unmap(VA(0), 0, handle), GNTST_okay);
 }
 
+/* What an entry of its own has the domain may make of it: less than the mapping has, or more. */
+static void entries_that_differ_from_the_mapping(void **state)
+{
+    uint64_t m = DATA(1, 0), l1 = dom_mfn(1, ROOT_L1);
+
+    set_v1(D2, 9, ACCESS, 2, m);
+    for (unsigned device = 0; device < 2; device++) {
+        unsigned flags = GNTMAP_host_map | (device ? GNTMAP_device_map : 0);
+
+        for (unsigned readonly = 0; readonly < 2; readonly++) {
+            assert_int_equal(map(VA(0), flags | (readonly ? GNTMAP_readonly : 0), 2, 9), GNTST_okay);
+            assert_int_equal(set_entry(l1, SLOT, entry(m, readonly ? RW : RO)), 0);
+            check_grants();
+            assert_int_equal(unmap(VA(0), 0, handle), GNTST_okay);
+            assert_true(*pte(1, 0) == 0);
+            check_grants();
+            if (device)
+                assert_int_equal(unmap(0, m << PAGE_SHIFT, handle), GNTST_okay);
+            check_grants();
+            assert_int_equal(D2->grant.mapped, 0);
+        }
+    }
+}
+
 /* The granter gives the frame away while it is mapped, then its grant table goes: the frame is free with the last mapping. */
 static void frames_outlive_their_owners_use(void **state)
 {
@@ -926,6 +950,7 @@ int main(void)
         TEST(host_and_device),
         TEST(several_users_of_an_entry),
         TEST(entries_that_the_guest_overwrites),
+        TEST(entries_that_differ_from_the_mapping),
         TEST(frames_outlive_their_owners_use),
         TEST(replaced_by_another_entry),
         TEST(batches_and_limits),
