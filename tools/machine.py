@@ -240,10 +240,23 @@ class Machine:
             self.croft_key("a", r"audit: 0 findings", timeout=60)
 
 
-def manager(name, **settings):
-    """A Machine whose domain 0 manages guests: 1 GiB for itself, 3 for them."""
+def manager(name, xenstored="oxenstored", **settings):
+    """A Machine whose domain 0 manages guests: 1 GiB for itself, 3 for them. xenstored: the program that keeps the store,
+    oxenstored (Debian's choice) or xenstored (the one in C)."""
     settings = {"limit": 1200, "memory": 4096, "accel": "tcg", "kernel_args": "quiet", **settings}
-    return Machine(name, croft_args="dom0_mem=1G,max:1G", daemons=True, **settings)
+    return Manager(name, xenstored, croft_args="dom0_mem=1G,max:1G", **settings)
+
+
+class Manager(Machine):
+    def __init__(self, name, xenstored, **settings):
+        super().__init__(name, daemons=xenstored == "oxenstored", **settings)
+        self.xenstored = xenstored
+
+    def login(self, timeout=300):
+        super().login(timeout)
+        if self.xenstored != "oxenstored":
+            self.run(f"echo XENSTORED=/usr/lib/xen-4.17/bin/{self.xenstored} >>/etc/default/xen; /etc/init.d/xen start")
+        self.run(f"pgrep -x {self.xenstored}")
 
 
 class Guest:

@@ -65,6 +65,7 @@ def test_debian_boots_and_shuts_down(dom0, free_at_start, config, vcpus):
         check_kernel_log(guest)
     dom0.wait_until("ping -c 1 -W 1 debian", 30)
     dom0.run("xl shutdown -w debian", 180)
+    dom0.destroyed("debian")
 
 
 def check_kernel_log(guest):

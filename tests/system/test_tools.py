@@ -1,4 +1,4 @@
-"""Debian's tools on one domain 0, in short: questions, and the life of a guest, saved and restored on the way."""
+"""Debian's tools on a domain 0, with both of its stores, in short: questions, and the life of a guest, saved and restored."""
 import json
 import re
 
@@ -10,9 +10,9 @@ pytestmark = pytest.mark.xdist_group("tools")
 UP = "tiny: up after"
 
 
-@pytest.fixture(scope="module")
-def dom0():
-    with manager("tools") as m:
+@pytest.fixture(scope="module", params=["oxenstored", "xenstored"])
+def dom0(request):
+    with manager(f"tools-{request.param}", request.param) as m:
         m.login()
         yield m
 

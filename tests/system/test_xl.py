@@ -13,9 +13,9 @@ UP = "tiny: up after"
 TINY = r"tiny# "
 
 
-@pytest.fixture(scope="module")
-def dom0():
-    with manager("xl") as m:
+@pytest.fixture(scope="module", params=["oxenstored", "xenstored"])
+def dom0(request):
+    with manager(f"xl-{request.param}", request.param) as m:
         m.login()
         yield m
 
@@ -324,7 +324,7 @@ def test_reboot(dom0, tiny):
 
 def test_shutdown(dom0, tiny):
     dom0.run(f"xl shutdown -w {tiny}", timeout=120)
-    dom0.run(f"! xl domid {tiny}")
+    dom0.destroyed(tiny)
 
 
 def test_destroy(dom0):
