@@ -132,8 +132,7 @@ static void small_free(uint8_t *object, mfn_t m)
     s.first = (unsigned)(offset >> class_shift(s.class));
     s.used--;
     f->type = small_pack(s);
-    /* The class keeps one page, so that one object allocated and freed in turn does not move a page each time. */
-    empty = !s.used && (f->next || f->prev);
+    empty = !s.used;
     if (empty)
         partial_remove(c, m);
     spin_unlock(&c->lock);
