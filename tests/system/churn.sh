@@ -9,13 +9,31 @@ data = open("/vmlinuz", "rb").read()
 at = data.index(b"\xfd7zXZ\0")
 open("/run/vmlinux", "wb").write(lzma.LZMADecompressor().decompress(data[at:]))
 EOF
-sed 's,^kernel.*,kernel = "/run/vmlinux",; s,^memory.*,memory = 64,' /etc/xen/tiny.cfg >churn.cfg
+sed 's,^kernel.*,kernel = "/run/vmlinux",' /etc/xen/tiny.cfg >churn.cfg
 io='extra="console=hvc0 quiet tiny.run=dd,if=/dev/xvda,of=/dev/null,bs=64k;dd,if=/dev/zero,of=/dev/xvda,bs=64k;ticks"'
 disk='disk=["phy:/dev/loop7,xvda,w"]'
 [ -e churn.disk ] || { truncate -s 64M churn.disk && losetup /dev/loop7 churn.disk; }
+log=/var/log/xen/console/guest-tiny.log
 
 # moment MAX: a random time of at most MAX seconds
 moment() { sleep "$((RANDOM % $1)).$((RANDOM % 10))"; }
+
+# create OPTION...: it has to succeed
+create()
+{
+    rm -f $log
+    xl create churn.cfg "$@" >/dev/null || { echo "churn: cycle $cycle: no guest was created" && exit 1; }
+}
+
+# Until the guest's own program runs
+wait_up()
+{
+    for i in $(seq 120); do
+        grep -aq 'tiny: up' $log && return
+        sleep 0.5
+    done
+    echo "churn: cycle $cycle: the guest does not come up" && exit 1
+}
 
 destroy_all()
 {
@@ -23,27 +41,30 @@ destroy_all()
 }
 
 for cycle in $(seq "$1"); do
-    kind=$((RANDOM % 5))
-    case $kind in
-    0) # while it is built: the tool dies as well
+    case $((RANDOM % 10)) in
+    [0-2]) # while it is built: the tool dies as well
         xl create churn.cfg >/dev/null 2>&1 &
-        moment 2
+        moment 3
         kill -9 $! 2>/dev/null
         wait $! 2>/dev/null
         ;;
-    1) # while it boots
-        xl create churn.cfg >/dev/null && moment 4
+    [3-4]) # paused, never having run
+        create -p
         ;;
-    2) # in the middle of I/O
-        xl create churn.cfg "$disk" "$io" >/dev/null && moment 8
+    [5-6]) # while it boots
+        create
+        moment 5
         ;;
-    3) # while it shuts down
-        xl create churn.cfg >/dev/null && moment 6
+    [7-8]) # in the middle of I/O
+        create "$disk" "$io"
+        wait_up
+        moment 3
+        ;;
+    9) # while it shuts down
+        create
+        wait_up
         xl shutdown tiny >/dev/null 2>&1
-        moment 1
-        ;;
-    4) # paused, never having run
-        xl create -p churn.cfg >/dev/null
+        moment 2
         ;;
     esac
     destroy_all

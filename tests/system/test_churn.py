@@ -15,7 +15,7 @@ def test_churn(cycles):
     with manager(f"churn-{cycles}", limit=300 + 60 * cycles) as m:
         m.login()
         m.run("base64 -d >/run/churn.sh <<EOF\n" + script + "EOF\n:")
-        # What the tools and drivers keep for good is taken by the first guests.
+        # What domain 0 keeps for good is taken by the first guests.
         m.run("bash /run/churn.sh 5 1", 400)
         before = m.free_pages()
         m.run(f"bash /run/churn.sh {cycles} 2", 200 + 50 * cycles)
