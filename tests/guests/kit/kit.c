@@ -122,6 +122,7 @@ bool check_negative_at(const char *what, long got)
 }
 
 unsigned kit_checks(void) { return checks; }
+unsigned kit_failures(void) { return failures; }
 
 bool argument_present(const char *word) { return strfind((const char *)start_info->cmd_line, word); }
 
@@ -225,7 +226,7 @@ void traps_setup(void)
     if (callback_set(CALLBACKTYPE_event, 0, kit_event_entry) != 0 ||
         callback_set(CALLBACKTYPE_failsafe, CALLBACKF_mask_events, kit_failsafe_entry) != 0 ||
         callback_set(CALLBACKTYPE_syscall, CALLBACKF_mask_events, kit_syscall_entry) != 0 ||
-        callback_set(CALLBACKTYPE_nmi, 0, kit_nmi_entry) != 0)
+        (!kit_is_child() && callback_set(CALLBACKTYPE_nmi, 0, kit_nmi_entry) != 0))
         panic("a callback was refused");
     stack_switch(FLAT_KERNEL_SS, stack_for_user_entries(0));
 }
@@ -269,6 +270,11 @@ void kit_main(struct start_info *si)
     for (unsigned i = 0; i < 64; i++)
         shared_info->evtchn_mask[i] = ~0UL;
     traps_setup();
+    if (kit_is_child()) {
+        checks = failures = 0;
+        memset(catches, 0, sizeof(catches));
+        kit_child_main();
+    }
     printf("guest %s starts\n", guest_name);
     guest_main();
     verdict();

@@ -71,6 +71,11 @@ extern struct start_info *start_info;
 extern struct shared_info *shared_info;
 extern unsigned long *p2m;
 
+/* Children (child.h) run the same image, without privilege. */
+static inline bool kit_is_child(void) { return start_info != NULL && (start_info->flags & SIF_PRIVILEGED) == 0; }
+void kit_child_main(void) __attribute__((noreturn));
+void kit_child_write(const char *text, unsigned length);
+
 /* Output and checks */
 void printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void vprintf(const char *format, __builtin_va_list list);
@@ -98,6 +103,7 @@ bool check_negative_at(const char *what, long got);
 #define check_equal(expression, want) check_equal_at(#expression, (long)(expression), (long)(want))
 #define check_negative(expression) check_negative_at(#expression, (long)(expression))
 unsigned kit_checks(void);
+unsigned kit_failures(void);
 bool argument_present(const char *word); /* on the guest's command line */
 
 /* Strings */
@@ -113,7 +119,7 @@ typedef bool trap_hook_t(struct regs *r);
 extern trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 extern uint64_t kit_failsafe_selectors[4]; /* ds, es, fs, gs of the last failsafe entry */
 extern char kit_stubs[], kit_event_entry[], kit_syscall_entry[], kit_syscall32_entry[], kit_sysenter_entry[],
-    kit_nmi_entry[], kit_failsafe_entry[], kit_vcpu_start[];
+    kit_nmi_entry[], kit_failsafe_entry[], kit_start[], kit_vcpu_start[];
 extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 
 /* Runs f(argument). A trap without a hook ends it: true, with the registers in *r (which may be null). */
@@ -147,6 +153,12 @@ long bind_virq(unsigned virq, unsigned vcpu);
 long bind_ipi(unsigned vcpu);
 long event_send(unsigned port);
 
+/* A second vcpu (dom0_max_vcpus=2) that works for the first, one function at a time; second_wait checks its end. */
+void second_start(void);
+void second_begin(void (*f)(void *), void *argument);
+bool second_done(void);
+bool second_wait(void);
+
 /* Time */
 uint64_t tsc_read(void);
 uint64_t time_of(const struct vcpu_time_info *t); /* ns since boot, by the time page */
@@ -155,6 +167,7 @@ void spin_ns(uint64_t ns);
 
 /* Pages. All come zeroed, and a pool page is writable through its own address. */
 void *page_alloc(void);
+void pool_reset(unsigned pages); /* a child's beginning */
 static inline unsigned long virt_to_pfn(const void *p) { return ((unsigned long)p - VIRT_BASE) / PAGE_SIZE; }
 static inline unsigned long virt_to_mfn(const void *p) { return p2m[virt_to_pfn(p)]; }
 static inline unsigned long virt_to_machine(const void *p)

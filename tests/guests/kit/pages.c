@@ -3,8 +3,8 @@
 
 #define POOL_PAGES 512
 
-static uint8_t pool[POOL_PAGES][PAGE_SIZE] __attribute__((aligned(4096)));
-static unsigned pool_used;
+static uint8_t pool[POOL_PAGES][PAGE_SIZE] __attribute__((aligned(4096), section(".bss.pool")));
+static unsigned pool_used, pool_size = POOL_PAGES;
 
 unsigned long *p2m;
 unsigned long kernel_root, user_root;
@@ -12,9 +12,16 @@ uint8_t *user_code_page, *user_data_page;
 
 void *page_alloc(void)
 {
-    if (pool_used == POOL_PAGES)
+    if (pool_used == pool_size)
         panic("out of pool pages");
     return pool[pool_used++];
+}
+
+void pool_reset(unsigned pages)
+{
+    pool_used = 0;
+    pool_size = pages;
+    user_root = 0;
 }
 
 void *mfn_to_virt(unsigned long mfn)

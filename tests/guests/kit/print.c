@@ -22,7 +22,10 @@ static void put(char c)
     }
     line[v][used[v]++] = c;
     if (c == '\n' || used[v] == sizeof(line[v])) {
-        console_io(CONSOLEIO_write, used[v], line[v]);
+        if (kit_is_child())
+            kit_child_write(line[v], used[v]);
+        else
+            console_io(CONSOLEIO_write, used[v], line[v]);
         used[v] = 0;
     }
 }
