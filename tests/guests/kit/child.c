@@ -93,6 +93,24 @@ void audit(const char *when)
     check_quiet(sysctl(XEN_SYSCTL_debug_keys) == 0 && log_has("audit: 0 findings"), "%s: the audit has findings", when);
 }
 
+/*
+ * The hypervisor's heap keeps a page of each size of objects, or not, as it happens. So one page more or less may be
+ * chance; but not each time.
+ */
+void leaves_nothing(const char *what, void (*f)(void))
+{
+    unsigned long before, after;
+    unsigned tries = 0;
+
+    do {
+        before = free_pages();
+        f();
+        after = free_pages();
+    } while (before != after && ++tries < 4);
+    check(before == after, "%s: %lu pages were free, %lu are", what, before, after);
+    audit(what);
+}
+
 /* ---- Building ---- */
 
 static unsigned image_pages(void) { return (unsigned)(((unsigned long)kit_pool - IMAGE_START) / PAGE_SIZE); }

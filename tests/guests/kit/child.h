@@ -80,6 +80,8 @@ long domain_flags(unsigned domid);
 long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t flags); /* va has a table */
 unsigned long free_pages(void);
 void audit(const char *when); /* a check that the hypervisor's audit of all frames finds nothing */
+/* Checks that as many pages are free after f as before, and that the audit finds nothing. f may be run more than once. */
+void leaves_nothing(const char *what, void (*f)(void));
 void log_mark(void);
 bool log_has(const char *text); /* in the hypervisor's log since log_mark */
 

@@ -22,22 +22,6 @@ static bool reaches(const char *state, long care, long want)
     return check(flags == want, "%s: flags %lx, wanted %lx", state, (unsigned long)flags, (unsigned long)want);
 }
 
-void leaves_nothing(const char *what, void (*f)(void))
-{
-    unsigned long before, after;
-
-    before = free_pages();
-    f();
-    after = free_pages();
-    if (before != after) { /* the heap keeps a page of each size that is used for the first time: not twice */
-        before = after;
-        f();
-        after = free_pages();
-    }
-    check(before == after, "%s: %lu pages were free, %lu are", what, before, after);
-    audit(what);
-}
-
 /* ---- What the child does ---- */
 
 static long spin(long *a)
