@@ -13,6 +13,7 @@ struct child_talk kit_talk __attribute__((aligned(4096)));
 _Static_assert(sizeof(struct child_talk) <= PAGE_SIZE, "the talk page");
 struct xen_domctl domctl_op;
 struct xen_sysctl sysctl_op;
+uint32_t child_max_port = -1U;
 
 static struct vcpu_guest_context context;
 static bool slots_used[CHILDREN];
@@ -147,7 +148,7 @@ void child_create(struct child *c, unsigned vcpus)
     slots_used[c->slot] = true;
     memset(&domctl_op, 0, sizeof(domctl_op));
     domctl_op.u.createdomain = (struct xen_domctl_createdomain){.max_vcpus = vcpus,
-                                                                .max_evtchn_port = -1U,
+                                                                .max_evtchn_port = child_max_port,
                                                                 .max_grant_frames = 8,
                                                                 .max_maptrack_frames = 8,
                                                                 .grant_opts = XEN_DOMCTL_GRANT_version(2)};

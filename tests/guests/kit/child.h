@@ -45,6 +45,8 @@ struct child {
     xen_pfn_t frames[CHILD_MAX_PAGES];
 };
 
+extern uint32_t child_max_port; /* of those that are created from now on */
+
 /* The steps of building, in order. Each panics if it is refused. */
 void child_create(struct child *c, unsigned vcpus); /* no memory, no context; a limit of memory */
 void child_populate(struct child *c);
@@ -80,7 +82,7 @@ long domain_flags(unsigned domid);
 long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t flags); /* va has a table */
 unsigned long free_pages(void);
 void audit(const char *when); /* a check that the hypervisor's audit of all frames finds nothing */
-/* Checks that as many pages are free after f as before, and that the audit finds nothing. f may be run more than once. */
+/* Checks that as many pages are free after f as before, and that the audit finds nothing. f may be run again. */
 void leaves_nothing(const char *what, void (*f)(void));
 void log_mark(void);
 bool log_has(const char *text); /* in the hypervisor's log since log_mark */
