@@ -222,7 +222,7 @@ static int grow_table(struct domain *d, uint32_t ports)
         bucket[i].priority = bucket[i].queue_priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
     }
     flags = spin_lock_irqsave(&d->event.lock);
-    if (d->event.ports == ports) {
+    if (d->event.ports == ports && !d->dying) {
         if (slot >= d->event.bucket_slots) {
             struct event_channel **old = d->event.buckets;
 
@@ -303,16 +303,20 @@ static void channel_free(struct domain *d, struct event_channel *c)
     d->event.first_free = min(d->event.first_free, c->port);
 }
 
-/* A reserved port becomes a channel that needs nobody else. */
-static void channel_bind(struct domain *d, struct event_channel *c, enum channel_state state, unsigned vcpu,
-                         uint32_t source)
+/* A reserved port becomes a channel that needs nobody else. -EINVAL: meanwhile the domain is dying, and its table may be gone. */
+static int channel_bind(struct domain *d, struct event_channel *c, enum channel_state state, unsigned vcpu,
+                        uint32_t source)
 {
     unsigned long flags = spin_lock_irqsave(&d->event.lock);
+    int error = d->dying ? -EINVAL : 0;
 
-    c->notify_vcpu = vcpu;
-    c->source = source;
-    c->state = state;
+    if (!error) {
+        c->notify_vcpu = vcpu;
+        c->source = source;
+        c->state = state;
+    }
     spin_unlock_irqrestore(&d->event.lock, flags);
+    return error;
 }
 
 static unsigned long lock_two(struct domain *a, struct domain *b)
@@ -495,12 +499,14 @@ static long op_alloc_unbound(struct evtchn_alloc_unbound *a, struct domain **own
     if (error)
         return error;
     error = channel_reserve(d, &c);
+    if (!error) {
+        a->port = c->port;
+        error = channel_bind(d, c, CHANNEL_UNBOUND, 0, real_domid(a->remote_dom));
+    }
     if (error) {
         domain_put(d);
         return error;
     }
-    channel_bind(d, c, CHANNEL_UNBOUND, 0, real_domid(a->remote_dom));
-    a->port = c->port;
     *owner = d;
     return 0;
 }
@@ -592,9 +598,8 @@ static long op_bind_ipi(struct evtchn_bind_ipi *a)
     error = channel_reserve(d, &c);
     if (error)
         return error;
-    channel_bind(d, c, CHANNEL_IPI, a->vcpu, 0);
     a->port = c->port;
-    return 0;
+    return channel_bind(d, c, CHANNEL_IPI, a->vcpu, 0);
 }
 
 /* Makes pirq_ports[] long enough. No lock held. */

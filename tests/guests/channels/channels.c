@@ -487,10 +487,15 @@ static void bind_and_send(void *domid)
 static void dies_in_use(void)
 {
     for (unsigned i = 0; i < 20; i++) {
-        children_start(1);
+        bool runs = i % 2 != 0; /* else it has no channel before */
+
+        if (runs)
+            children_start(1);
+        else
+            child_create(first = &children[0], 1);
         stop = 0;
         second_begin(bind_and_send, (void *)(unsigned long)first->domid);
-        spin_ns(1000000 + i * 50000);
+        spin_ns(runs ? 1000000 + i * 50000 : i * 2000);
         if (i % 4 == 3)
             check_quiet(reset(NULL, first->domid) == 0, "reset");
         child_end(first);
