@@ -41,8 +41,15 @@ void panic(const char *fmt, ...)
 
 /* ---- Memory: heap with an optional failure, and pages that belong to domains ---- */
 static int heap_left = -1; /* allocations until they fail; negative: never */
+/* What another CPU does meanwhile, once */
+static void (*while_allocating)(void);
 void *heap_alloc(size_t size)
 {
+    void (*other)(void) = while_allocating;
+
+    while_allocating = NULL;
+    if (other)
+        other();
     if (heap_left == 0)
         return NULL;
     if (heap_left > 0)

@@ -286,6 +286,23 @@ static void test_copy_out_fails(void **state)
     assert_int_equal(op(EVTCHNOP_bind_pirq, &(struct evtchn_bind_pirq){.pirq = 3}), 0);
 }
 
+static void destroy_d1(void)
+{
+    d1->dying = true;
+    event_destroy_domain(d1);
+}
+
+/* A domain whose table is about to grow for domain 0 is destroyed by another CPU: nothing is put into what is gone. */
+static void test_dies_while_its_table_grows(void **state)
+{
+    struct evtchn_alloc_unbound there = {.dom = 1, .remote_dom = 0};
+
+    while_allocating = destroy_d1; /* before its first port */
+    assert_int_equal(op(EVTCHNOP_alloc_unbound, &there), -EINVAL);
+    assert_null(while_allocating);
+    assert_int_equal(d1->event.ports, 0);
+}
+
 static void test_poll(void **state)
 {
     uint32_t a = bind_ipi(0), b = bind_ipi(0);
@@ -446,6 +463,7 @@ int main(void)
         TEST(test_limits),
         TEST(test_no_memory),
         TEST(test_copy_out_fails),
+        TEST(test_dies_while_its_table_grows),
         TEST(test_poll),
         TEST(test_upcall_flags),
         TEST(test_reset),
