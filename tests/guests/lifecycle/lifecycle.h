@@ -3,6 +3,8 @@
 
 #include "child.h"
 
-void without_privilege(void); /* privilege.c */
+void without_privilege(void);  /* privilege.c */
+void everything_at_once(void); /* storm.c */
+void two_vcpus(void);
 
 #endif
