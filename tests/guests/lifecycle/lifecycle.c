@@ -471,6 +471,7 @@ GUEST("lifecycle")
     leaves_nothing("destroyed by two", destroyed_by_two);
     leaves_nothing("two vcpus", two_vcpus);
     leaves_nothing("everything at once", everything_at_once);
+    leaves_nothing("no memory", no_memory);
     leaves_nothing("refused", refusals);
     leaves_nothing("without privilege", without_privilege);
 }

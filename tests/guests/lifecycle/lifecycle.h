@@ -6,5 +6,6 @@
 void without_privilege(void);  /* privilege.c */
 void everything_at_once(void); /* storm.c */
 void two_vcpus(void);
+void no_memory(void); /* memory.c */
 
 #endif
