@@ -269,5 +269,6 @@ GUEST("grants")
     children_start(3);
     children_end();
     leaves_nothing("all forms", all_forms);
+    races();
     deaths();
 }

@@ -50,6 +50,7 @@ void copies(struct child *granter, struct child *mapper, struct child *other);
 void batches(struct child *granter, struct child *mapper);
 void version_two(struct child *granter, struct child *mapper, struct child *other); /* version2.c */
 void transfers(struct child *from, struct child *to);                               /* transfer.c */
+void races(void);                                                                   /* races.c */
 void deaths(void);                                                                  /* deaths.c */
 
 #endif
