@@ -22,6 +22,8 @@ _Static_assert(sizeof(struct event_channel) == 32, "two channels a cache line");
 #define FIRST_BUCKET_SLOTS 128U /* enough for two-level */
 #define FIRST_PIRQ_SLOTS 256U
 #define MAX_PIRQS 8192U
+/* Are closed between two looks at whether to go on later */
+#define PORTS_PER_SLICE 64U
 #define PIRQ_BUSY (~0U) /* in pirq_ports: being unbound */
 #define POLLER_LONGS ARRAY_SIZE(((struct event_domain *)NULL)->pollers)
 
@@ -189,7 +191,7 @@ int event_init_domain(struct domain *d)
 {
     spin_lock_init(&d->event.lock);
     d->event.max_ports = EVTCHN_FIFO_NR_CHANNELS;
-    d->event.first_free = 1; /* port 0 is never used */
+    d->event.first_free = d->event.close_from = 1; /* port 0 is never used */
     d->event.buckets = heap_alloc(FIRST_BUCKET_SLOTS * sizeof(d->event.buckets[0]));
     if (!d->event.buckets)
         return -ENOMEM;
@@ -437,19 +439,31 @@ static bool fifo_end(struct domain *d)
     return true;
 }
 
-/* Closes all channels; false if it was told to stop (only if 'preemptible') before it was through. */
-static bool close_all(struct domain *d, bool preemptible)
+/*
+ * Closes all channels, and ends FIFO delivery. False: preempted, or somebody has opened one meanwhile; close_from says where to go
+ * on. The look at a port costs time even if it is closed: who goes on must not begin anew.
+ */
+static bool close_all(struct domain *d)
 {
-    unsigned closed = 0;
-
-    for (uint32_t port = 1; port < READ_ONCE(d->event.ports); port++) {
-        if (channel_close(d, port) == 0 && ++closed % 64 == 0 && preemptible && hypercall_preempt_check())
+    for (uint32_t port = READ_ONCE(d->event.close_from); port < READ_ONCE(d->event.ports); port++) {
+        (void)channel_close(d, port);
+        if (port % PORTS_PER_SLICE == 0 && hypercall_preempt_check()) {
+            WRITE_ONCE(d->event.close_from, port + 1);
             return false;
+        }
     }
-    return true;
+    WRITE_ONCE(d->event.close_from, 1);
+    return fifo_end(d);
 }
 
-bool event_release_domain(struct domain *d) { return close_all(d, true) && fifo_end(d); }
+bool event_release_domain(struct domain *d)
+{
+    if (!d->event.releasing) { /* it may have been in the middle of a reset */
+        d->event.releasing = true;
+        WRITE_ONCE(d->event.close_from, 1);
+    }
+    return close_all(d);
+}
 
 void event_destroy_domain(struct domain *d)
 {
@@ -457,8 +471,7 @@ void event_destroy_domain(struct domain *d)
     uint32_t *pirq_ports = d->event.pirq_ports, ports;
     unsigned long flags;
 
-    close_all(d, false);
-    fifo_end(d);
+    ASSERT(!d->event.fifo);
     flags = spin_lock_irqsave(&d->event.lock); /* reports may look at it */
     ports = d->event.ports;
     d->event.buckets = NULL;
@@ -807,8 +820,7 @@ static long op_set_priority(const struct evtchn_set_priority *a)
     return error;
 }
 
-/* Goes on from the start when it is continued: what is closed is passed over quickly. */
-static long op_reset(domid_t id, uint64_t arg)
+static long op_reset(domid_t id, uint64_t arg, bool continued)
 {
     struct domain *d;
     int error = named_domain(id, &d);
@@ -816,9 +828,11 @@ static long op_reset(domid_t id, uint64_t arg)
 
     if (error)
         return error;
-    done = close_all(d, true) && fifo_end(d);
+    if (!continued)
+        WRITE_ONCE(d->event.close_from, 1);
+    done = close_all(d);
     domain_put(d);
-    return done ? 0 : hypercall_continue(EVTCHNOP_reset, arg, 0, 0, 0);
+    return done ? 0 : hypercall_continue(EVTCHNOP_reset_cont, arg, 0, 0, 0);
 }
 
 union event_args {
@@ -926,7 +940,7 @@ long hypercall_event_channel_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_
         return op_unmask(a.unmask.port);
     case EVTCHNOP_reset:
     case EVTCHNOP_reset_cont:
-        return op_reset(a.reset.dom, arg);
+        return op_reset(a.reset.dom, arg, (uint32_t)cmd == EVTCHNOP_reset_cont);
     case EVTCHNOP_init_control:
         return init_control(&a.init_control, guest);
     case EVTCHNOP_expand_array:

@@ -26,6 +26,8 @@ struct event_domain {
     uint32_t max_ports;             /* limit; ports below are valid for this ABI (2-level: 4096, FIFO: 131072) */
     uint32_t ports;                 /* table size now, in channels */
     uint32_t first_free;            /* no free port is below it */
+    uint32_t close_from;            /* where closing all of them goes on */
+    bool releasing;                 /* event_release_domain has begun */
     uint32_t bucket_slots;          /* size of buckets[] */
     struct event_channel **buckets; /* the buckets themselves stay until the domain goes */
     struct event_fifo *fifo;        /* null: two-level */
@@ -41,9 +43,10 @@ struct event_vcpu {
 int event_init_domain(struct domain *d); /* -ENOMEM */
 void event_init_vcpu(struct vcpu *v);
 void event_set_limit(struct domain *d, uint32_t max_ports); /* before the domain runs */
-/* A dying domain: closes all channels and gives the FIFO pages back. False: preempted, call again. */
+/* A dying domain, none of whose vcpus runs or will: closes all channels, whose peers are left unbound, and gives the FIFO pages
+ * back. False: preempted, call again. Interrupts enabled. */
 bool event_release_domain(struct domain *d);
-/* Closes everything; peers are left unbound. None of d's vcpus runs or will. Interrupts enabled. */
+/* After that, or if d never had a channel: frees the table. */
 void event_destroy_domain(struct domain *d);
 
 /* Delivery; any context. */

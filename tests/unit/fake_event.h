@@ -162,6 +162,8 @@ static struct domain *make_domain(domid_t id, unsigned vcpus)
 }
 static void free_domain(struct domain *d)
 {
+    while (!event_release_domain(d))
+        ;
     event_destroy_domain(d);
     for (unsigned i = 0; i < FAKE_PAGES; i++)
         if (page_owner[i] == d)
