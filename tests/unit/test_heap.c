@@ -202,12 +202,28 @@ static void test_random_operations(void **state)
     assert_in_range(taken_count, 0, 7);
 }
 
+/* An empty page goes back at once: free memory does not depend on what was allocated before, nor on the order of frees. */
+static void test_pages_go_back(void **state)
+{
+    unsigned before = taken_count;
+    void *a[2] = {heap_alloc(2048), heap_alloc(2048)}, *b = heap_alloc(2048);
+
+    assert_int_equal(taken_count, before + 2);
+    heap_free(b); /* the other page is full */
+    assert_int_equal(taken_count, before + 1);
+    heap_free(a[0]);
+    assert_int_equal(taken_count, before + 1);
+    heap_free(a[1]);
+    assert_int_equal(taken_count, before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_alignment_zero), cmocka_unit_test(test_large_takes_whole_pages_only),
         cmocka_unit_test(test_absurd_sizes),         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_wrong_free_is_caught), cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_pages_go_back),
     };
 
     return cmocka_run_group_tests(tests, setup_machine, NULL);

@@ -94,10 +94,7 @@ void audit(const char *when)
     check_quiet(sysctl(XEN_SYSCTL_debug_keys) == 0 && log_has("audit: 0 findings"), "%s: the audit has findings", when);
 }
 
-/*
- * The hypervisor's heap keeps a page of each size of objects, or not, as it happens. So one page more or less may be
- * chance; but not each time.
- */
+/* A second time, if it is not so: something may be used for the first time, and stay. */
 void leaves_nothing(const char *what, void (*f)(void))
 {
     unsigned long before, after;
@@ -107,7 +104,7 @@ void leaves_nothing(const char *what, void (*f)(void))
         before = free_pages();
         f();
         after = free_pages();
-    } while (before != after && ++tries < 4);
+    } while (before != after && ++tries < 2);
     check(before == after, "%s: %lu pages were free, %lu are", what, before, after);
     audit(what);
 }
