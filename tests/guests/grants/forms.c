@@ -197,8 +197,26 @@ static void table_operations(void)
 {
     struct gnttab_query_size q = {.dom = (domid_t)id_of(g)};
     struct gnttab_get_version v = {.dom = (domid_t)id_of(g)};
+    struct gnttab_get_status_frames f = {.nr_frames = 1, .dom = (domid_t)id_of(g), .status = 99};
+    struct gnttab_setup_table s = {.nr_frames = 1, .dom = (domid_t)id_of(g), .status = 99};
     bool may = m == NULL;
     grant_handle_t h;
+
+    set_xen_guest_handle(f.frame_list, (uint64_t *)(kit_talk.data + 1024));
+    check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_get_status_frames, &f, sizeof(f), 1), 0);
+    check(may || f.status == GNTST_permission_denied, "status frames of d%u: %d", id_of(g), f.status);
+    set_xen_guest_handle(s.frame_list, (xen_pfn_t *)(kit_talk.data + 1024));
+    check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, &s, sizeof(s), 1), 0);
+    check_equal(s.status, may ? GNTST_okay : GNTST_permission_denied);
+    s.nr_frames = 9; /* more than a child may have */
+    check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, &s, sizeof(s), 1), 0);
+    check(s.status < 0, "a table of 9 frames: %d", s.status);
+    s.dom = 30000;
+    check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, &s, sizeof(s), 1), 0);
+    check_equal(s.status, GNTST_bad_domain);
+    f.dom = 30000;
+    check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_get_status_frames, &f, sizeof(f), 1), 0);
+    check_equal(f.status, GNTST_bad_domain);
 
     check_equal(op_by(m, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, &q, sizeof(q), 1), 0);
     check_equal(q.status, may ? GNTST_okay : GNTST_permission_denied);
