@@ -94,10 +94,18 @@ static long flags_here(long *a)
 
 static long entry_address_here(long *a) { return (long)(virt_to_machine(pte_of(TEST_VA)) + U(a[0]) * 8); }
 static long entry_here(long *a) { return *(volatile long *)pte_of(slot_address((unsigned)a[0])); }
-static long write_entry_here(long *a) { return mmu_write(pte_of(slot_address((unsigned)a[0])), U(a[1])); }
 static long peek_here(long *a) { return ((volatile long *)slot_address((unsigned)a[0]))[a[1]]; }
 static long page_peek_here(long *a) { return ((volatile long *)pages[a[0]])[a[1]]; }
 static long page_frame_here(long *a) { return (long)virt_to_mfn(pages[a[0]]); }
+
+static long write_entry_here(long *a)
+{
+    long rc = mmu_write(pte_of(slot_address((unsigned)a[0])), U(a[1]));
+
+    if (rc == 0)
+        mmuext(MMUEXT_INVLPG_LOCAL, slot_address((unsigned)a[0]), 0);
+    return rc;
+}
 
 static long poke_here(long *a)
 {
