@@ -102,7 +102,8 @@ def test_files_go_both_ways_over_the_network(dom0, debian):
     want = dom0.run("cat /run/sum")
     with dom0.guest_console(debian) as guest:
         assert guest.run("curl -sS http://10.9.0.1:8000/file | tee file | md5sum", 120) == want
-        guest.run("python3 -m http.server 8000 >/dev/null 2>&1 & sleep 2")
+        guest.run("python3 -m http.server 8000 >/dev/null 2>&1 & true")
+    dom0.wait_until("curl -sS -m 5 -o /dev/null http://debian:8000/", 60)
     assert dom0.run("curl -sS http://debian:8000/file | md5sum", 120) == want
 
 
