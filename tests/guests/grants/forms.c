@@ -339,16 +339,18 @@ static long exhaust_here(long *a)
     static grant_handle_t handles[8192];
     struct gnttab_map_grant_ref map = {.flags = GNTMAP_device_map, .ref = 30, .dom = (domid_t)a[0]};
     unsigned n = 0, bad = 0;
+    uint64_t bus = 0;
 
     for (; n < 8192; n++) {
         grant_table_op(GNTTABOP_map_grant_ref, &map, 1);
         if (map.status != GNTST_okay)
             break;
         handles[n] = map.handle;
+        bus = map.dev_bus_addr;
     }
     a[1] = map.status;
     for (unsigned i = 0; i < n; i++) {
-        struct gnttab_unmap_grant_ref u = {.dev_bus_addr = map.dev_bus_addr, .handle = handles[i]};
+        struct gnttab_unmap_grant_ref u = {.dev_bus_addr = bus, .handle = handles[i]};
 
         grant_table_op(GNTTABOP_unmap_grant_ref, &u, 1);
         bad += u.status != GNTST_okay;
