@@ -713,8 +713,8 @@ void grant_key_report(void)
         spin_lock(&g->lock);
         pins = count_pins(d, NULL, &used);
         spin_unlock(&g->lock);
-        log_info("%s: grant table version %u, %u of %u frames; %u grants in use by %lu; has mapped %u of %u\n", d->name,
-                 g->version, g->frames, g->max_frames, used, pins, g->mapped,
-                 g->max_map_pages * (unsigned)(PAGE_SIZE / 16));
+        log_info("%s: grant table version %u, %u of %u frames; %u grants in use by %lu; has mapped %u, "
+                 "in %u pages of %u\n",
+                 d->name, g->version, g->frames, g->max_frames, used, pins, g->mapped, g->map_pages, g->max_map_pages);
     }
 }
