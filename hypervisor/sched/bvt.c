@@ -5,17 +5,122 @@
  */
 #include "sched/bvt.h"
 
-void bvt_queue_init(struct bvt_queue *q)
-{
-    list_init(&q->list);
-    q->svt = 0;
-    q->count = 0;
-}
+void bvt_queue_init(struct bvt_queue *q) { *q = (struct bvt_queue){.seed = 1}; }
 
 void bvt_init(struct sched_vcpu *s)
 {
     s->weight = BVT_WEIGHT_DEFAULT;
-    list_init(&s->queue);
+    s->queued = false;
+}
+
+/*
+ * The queue: a treap, that is a search tree by evt whose nodes also form a heap by a random rank, which keeps it
+ * about as deep as the logarithm of its size whatever comes and goes. Every node knows who in its subtree has the least
+ * avt. All functions below take a subtree, null if empty, and return what stands in its place afterwards.
+ */
+static bool comes_before(const struct sched_vcpu *a, const struct sched_vcpu *b)
+{
+    return a->evt != b->evt ? a->evt - b->evt < 0 : (int32_t)(a->ticket - b->ticket) < 0;
+}
+
+static struct sched_vcpu *lesser_avt(struct sched_vcpu *a, const struct sched_vcpu *below)
+{
+    return below && below->least->avt - a->avt < 0 ? below->least : a;
+}
+
+static struct sched_vcpu *with_least(struct sched_vcpu *t)
+{
+    t->least = lesser_avt(lesser_avt(t, t->left), t->right);
+    return t;
+}
+
+/* What comes before s goes below *left, what comes after it below *right. */
+static void tree_split(struct sched_vcpu *t, const struct sched_vcpu *s, struct sched_vcpu **left,
+                       struct sched_vcpu **right)
+{
+    if (!t) {
+        *left = *right = NULL;
+    } else if (comes_before(t, s)) {
+        *left = t;
+        tree_split(t->right, s, &t->right, right);
+        with_least(t);
+    } else {
+        *right = t;
+        tree_split(t->left, s, left, &t->left);
+        with_least(t);
+    }
+}
+
+/* All of a comes before all of b. */
+static struct sched_vcpu *tree_join(struct sched_vcpu *a, struct sched_vcpu *b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    if (a->rank > b->rank) {
+        a->right = tree_join(a->right, b);
+        return with_least(a);
+    }
+    b->left = tree_join(a, b->left);
+    return with_least(b);
+}
+
+static struct sched_vcpu *tree_insert(struct sched_vcpu *t, struct sched_vcpu *s)
+{
+    if (!t || s->rank > t->rank) {
+        tree_split(t, s, &s->left, &s->right);
+        return with_least(s);
+    }
+    if (comes_before(s, t))
+        t->left = tree_insert(t->left, s);
+    else
+        t->right = tree_insert(t->right, s);
+    return with_least(t);
+}
+
+static struct sched_vcpu *tree_remove(struct sched_vcpu *t, const struct sched_vcpu *s)
+{
+    if (t == s)
+        return tree_join(t->left, t->right);
+    if (comes_before(s, t))
+        t->left = tree_remove(t->left, s);
+    else
+        t->right = tree_remove(t->right, s);
+    return with_least(t);
+}
+
+struct sched_vcpu *bvt_next(const struct bvt_queue *q, const struct sched_vcpu *s)
+{
+    struct sched_vcpu *t = q->root, *next = NULL;
+
+    while (t) {
+        if (comes_before(s, t)) {
+            next = t;
+            t = t->left;
+        } else {
+            t = t->right;
+        }
+    }
+    return next;
+}
+
+void bvt_enqueue(struct bvt_queue *q, struct sched_vcpu *s)
+{
+    /* xorshift32 (Marsaglia, "Xorshift RNGs") */
+    q->seed ^= q->seed << 13;
+    q->seed ^= q->seed >> 17;
+    q->seed ^= q->seed << 5;
+    s->rank = q->seed;
+    s->ticket = q->tickets++;
+    s->queued = true;
+    q->root = tree_insert(q->root, s);
+    q->count++;
+}
+
+void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s)
+{
+    q->root = tree_remove(q->root, s);
+    s->queued = false;
+    q->count--;
 }
 
 static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0); }
@@ -23,23 +128,6 @@ static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->wa
 static int64_t to_virtual(const struct sched_vcpu *s, ns_t real)
 {
     return (int64_t)(real * BVT_WEIGHT_DEFAULT / s->weight);
-}
-
-void bvt_enqueue(struct bvt_queue *q, struct sched_vcpu *s)
-{
-    struct list *at = q->list.prev;
-
-    /* From the back: who has just run is usually the furthest ahead. */
-    while (at != &q->list && list_entry(at, struct sched_vcpu, queue)->evt - s->evt > 0)
-        at = at->prev;
-    list_insert_(&s->queue, at, at->next);
-    q->count++;
-}
-
-void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s)
-{
-    list_remove(&s->queue);
-    q->count--;
 }
 
 void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
@@ -62,11 +150,10 @@ int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran) { return s->evt + to
 
 void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running)
 {
-    const struct sched_vcpu *s, *least = running;
+    const struct sched_vcpu *least = q->root ? q->root->least : running;
 
-    list_for_each (s, &q->list, queue)
-        if (!least || s->avt - least->avt < 0)
-            least = s;
+    if (running && running->avt - least->avt < 0)
+        least = running;
     if (least && least->avt - q->svt > 0)
         q->svt = least->avt;
 }

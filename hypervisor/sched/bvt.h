@@ -13,19 +13,28 @@
 #define BVT_SLICE_MAX SECONDS(10)
 
 struct bvt_queue {
-    struct list list; /* of sched_vcpu.queue, least evt first, equal ones in the order of their coming */
-    int64_t svt;      /* scheduler virtual time: the least avt of those that want to run; never goes back */
+    struct sched_vcpu *root; /* a balanced tree, least evt first, equal ones in the order of their coming */
+    int64_t svt;             /* scheduler virtual time: the least avt of those that want to run; never goes back */
     unsigned count;
+    uint32_t seed, tickets;
 };
 
 void bvt_queue_init(struct bvt_queue *q);
 void bvt_init(struct sched_vcpu *s);
+/* Both take time that grows with the logarithm of the queue's length. s's virtual times stay as they are while it is in. */
 void bvt_enqueue(struct bvt_queue *q, struct sched_vcpu *s);
 void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s);
-static inline struct sched_vcpu *bvt_first(struct bvt_queue *q)
+/* The first of the queue, and the one after s; null if there is none. */
+static inline struct sched_vcpu *bvt_first(const struct bvt_queue *q)
 {
-    return q->count ? list_first(&q->list, struct sched_vcpu, queue) : NULL;
+    struct sched_vcpu *s = q->root;
+
+    while (s && s->left)
+        s = s->left;
+    return s;
 }
+struct sched_vcpu *bvt_next(const struct bvt_queue *q, const struct sched_vcpu *s);
+#define bvt_for_each(s, q) for ((s) = bvt_first(q); (s); (s) = bvt_next(q, s))
 /* s ran for 'ran' ns until 'now': its virtual times advance by ran / weight, exactly (remainders are kept). A warp that
  * has used up its limit ends. s is in no queue. */
 void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now);

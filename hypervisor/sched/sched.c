@@ -33,8 +33,6 @@ static ns_t allowance(void) { return MICROSECS(options.sched_allowance_us); }
 
 static struct vcpu *vcpu_of(struct sched_vcpu *s) { return container_of(s, struct vcpu, sched); }
 
-static bool queued(const struct vcpu *v) { return !list_empty(&v->sched.queue); }
-
 /* Locks the queue that v belongs to; interrupts are disabled. */
 static struct run_queue *queue_lock(struct vcpu *v)
 {
@@ -102,9 +100,8 @@ static void call_idle_cpus(struct run_queue *rq)
 
     if (cpumask_empty(&idle_cpus))
         return;
-    list_for_each (s, &rq->bvt.list, queue)
-        if (!s->running) /* else sched_switch_done calls */
-            call_idle_cpu(vcpu_of(s));
+    bvt_for_each(s, &rq->bvt) if (!s->running) /* else sched_switch_done calls */
+        call_idle_cpu(vcpu_of(s));
 }
 
 /* Where a vcpu that wakes shall run. Its queue is locked. */
@@ -161,8 +158,8 @@ void vcpu_wake(struct vcpu *v)
     for (;;) {
         rq = to = queue_lock(v);
         t = now();
-        if (!vcpu_runnable(v) || queued(v) || rq->on_cpu == v) {
-            if (!queued(v) && rq->on_cpu != v)
+        if (!vcpu_runnable(v) || v->sched.queued || rq->on_cpu == v) {
+            if (!v->sched.queued && rq->on_cpu != v)
                 set_runstate_waiting(v, t);
             spin_unlock_irqrestore(&rq->lock, flags);
             return;
@@ -209,7 +206,7 @@ void vcpu_sleep(struct vcpu *v)
     struct run_queue *rq = queue_lock(v);
 
     if (!vcpu_runnable(v)) {
-        if (queued(v))
+        if (v->sched.queued)
             bvt_dequeue(&rq->bvt, &v->sched);
         if (rq->on_cpu == v)
             softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
@@ -354,7 +351,8 @@ static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
         /* Busy: whoever leaves something in that queue calls the idle CPUs afterwards, and this one is marked idle already. */
         if (!spin_trylock(&from->lock))
             continue;
-        list_for_each (s, &from->bvt.list, queue) {
+        bvt_for_each(s, &from->bvt)
+        {
             if (!s->running && cpumask_test(cpu, &s->hard_affinity)) {
                 found = vcpu_of(s);
                 bvt_dequeue(&from->bvt, s);
@@ -384,9 +382,7 @@ static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
 {
     struct sched_vcpu *s;
 
-    list_for_each (s, &rq->bvt.list, queue)
-        if (cpumask_test(cpu, &s->hard_affinity))
-            return vcpu_of(s);
+    bvt_for_each(s, &rq->bvt) if (cpumask_test(cpu, &s->hard_affinity)) return vcpu_of(s);
     return NULL;
 }
 
@@ -488,7 +484,7 @@ void sched_switch_done(struct vcpu *prev)
     spin_lock(&rq->lock); /* keeps prev in existence: sched_remove_vcpu waits for it */
     smp_wmb();
     prev->sched.running = false;
-    if (!queued(prev)) {
+    if (!prev->sched.queued) {
         spin_unlock(&rq->lock);
         return;
     }
@@ -521,11 +517,11 @@ int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
     if (!cpumask_test(v->processor, mask)) {
         if (rq->on_cpu == v) {
             softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
-        } else if (queued(v) && !v->sched.running) {
+        } else if (v->sched.queued && !v->sched.running) {
             bvt_dequeue(&rq->bvt, &v->sched);
             wake = true;
         }
-    } else if (queued(v)) {
+    } else if (v->sched.queued) {
         call_idle_cpu(v); /* one that it may use only now */
     }
     spin_unlock_irqrestore(&rq->lock, flags);
@@ -539,7 +535,7 @@ static void requeue(struct vcpu *v, void (*change)(struct sched_vcpu *s, void *a
 {
     unsigned long flags = irq_save();
     struct run_queue *rq = queue_lock(v);
-    bool was_queued = queued(v);
+    bool was_queued = v->sched.queued;
     ns_t t = now();
 
     if (was_queued)
@@ -645,7 +641,7 @@ void sched_remove_vcpu(struct vcpu *v)
     unsigned long flags = irq_save();
     struct run_queue *rq = queue_lock(v);
 
-    if (queued(v))
+    if (v->sched.queued)
         bvt_dequeue(&rq->bvt, &v->sched);
     spin_unlock_irqrestore(&rq->lock, flags);
     timer_kill(&v->sched.poll_timer);
@@ -709,9 +705,7 @@ static void report_queue(unsigned cpu)
 
     if (rq->on_cpu)
         report_line(&lines[n++], rq->on_cpu, svt);
-    list_for_each (s, &rq->bvt.list, queue)
-        if (n < REPORT_MAX)
-            report_line(&lines[n++], vcpu_of(s), svt);
+    bvt_for_each(s, &rq->bvt) if (n < REPORT_MAX) report_line(&lines[n++], vcpu_of(s), svt);
     spin_unlock_irqrestore(&rq->lock, flags);
 
     log_info("  CPU %u: virtual time %ld us, %u waiting, %lu switches, %lu preemptions, %lu pulled\n", cpu,

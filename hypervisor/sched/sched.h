@@ -16,7 +16,6 @@
 
 #include "cpu/cpumask.h"
 #include "hypercall/abi.h"
-#include "lib/list.h"
 #include "sched/timer.h"
 
 struct vcpu;
@@ -31,7 +30,10 @@ struct sched_vcpu {
     int64_t warp;
     ns_t warp_limit, unwarp_requirement; /* 0: none */
     ns_t warp_used, unwarped_at;
-    struct list queue;     /* in the run queue of v->processor, sorted by evt; empty if not queued */
+    bool queued; /* is in the run queue of v->processor; the next three lines are the queue's own (bvt.c) */
+    struct sched_vcpu *left, *right;
+    struct sched_vcpu *least; /* of this one and all below it */
+    uint32_t rank, ticket;
     volatile bool running; /* is, is about to be, or just was current on v->processor: its state is not all in memory */
     bool yielding;         /* lets another run first, once */
     ns_t run_start;        /* when it was last switched in or charged */

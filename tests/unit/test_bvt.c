@@ -33,19 +33,29 @@ static int setup(void **state)
     return 0;
 }
 
+static unsigned depth(const struct sched_vcpu *t) { return t ? 1 + max(depth(t->left), depth(t->right)) : 0; }
+
+/* Sorted, counted, and every node knows the least avt below it. */
 static void check_queue(void)
 {
-    struct sched_vcpu *s, *before = NULL;
+    struct sched_vcpu *s, *before = NULL, *least = NULL;
     unsigned n = 0;
 
-    list_for_each (s, &m.q.list, queue) {
-        assert_true(!before || s->evt - before->evt >= 0);
+    bvt_for_each(s, &m.q)
+    {
+        assert_true(s->queued);
+        assert_true(!before || s->evt - before->evt > 0 ||
+                    (s->evt == before->evt && (int32_t)(s->ticket - before->ticket) > 0));
         assert_true(s->evt == s->avt - (s->warped ? s->warp : 0));
         assert_true(s->avt_remainder < s->weight);
+        assert_true((!s->left || s->left->rank <= s->rank) && (!s->right || s->right->rank <= s->rank));
+        if (!least || s->avt - least->avt < 0)
+            least = s;
         before = s;
         n++;
     }
     assert_int_equal(n, m.q.count);
+    assert_true(least ? m.q.root->least->avt == least->avt : !m.q.root);
 }
 
 static void wake(int i)
@@ -351,13 +361,45 @@ static void test_random(void **state)
     }
 }
 
+/* Thousands come and go, in the worst orders: the tree stays shallow, equal ones keep their order. */
+static void test_queue(void **state)
+{
+    enum { MANY = 4096 };
+    static struct sched_vcpu many[MANY];
+    struct sched_vcpu *s;
+
+    for (unsigned order = 0; order < 3; order++) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < MANY; i++) {
+            bvt_init(&many[i]);
+            many[i].avt = many[i].evt = order == 0 ? (int)i : order == 1 ? -(int)i : 0;
+            bvt_enqueue(&m.q, &many[i]);
+        }
+        check_queue();
+        assert_true(depth(m.q.root) < 48); /* about 30; a list would have 4096 */
+        bvt_for_each(s, &m.q)
+        {
+            assert_ptr_equal(s, &many[order == 1 ? MANY - 1 - n : n]);
+            n++;
+        }
+        for (unsigned i = 0; i < MANY / 2; i++)
+            bvt_dequeue(&m.q, &many[i * 2]);
+        check_queue();
+        assert_ptr_equal(bvt_first(&m.q), &many[order == 1 ? MANY - 1 : 1]);
+        while ((s = bvt_first(&m.q)) != NULL)
+            bvt_dequeue(&m.q, s);
+        check_queue();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
         TEST(test_shares),       TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
         TEST(test_napper),       TEST(test_warp_order),    TEST(test_warp_limits),  TEST(test_migrate),
-        TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),
+        TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),       TEST(test_queue),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
