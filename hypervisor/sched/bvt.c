@@ -5,7 +5,10 @@
  */
 #include "sched/bvt.h"
 
-void bvt_queue_init(struct bvt_queue *q) { *q = (struct bvt_queue){.seed = 1}; }
+void bvt_queue_init(struct bvt_queue *q)
+{
+    *q = (struct bvt_queue){.svt_weight = BVT_WEIGHT_DEFAULT, .fresh = true, .seed = 1};
+}
 
 void bvt_init(struct sched_vcpu *s)
 {
@@ -125,10 +128,7 @@ void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s)
 
 static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0); }
 
-static int64_t to_virtual(const struct sched_vcpu *s, ns_t real)
-{
-    return (int64_t)(real * BVT_WEIGHT_DEFAULT / s->weight);
-}
+static int64_t to_virtual(const struct sched_vcpu *s, ns_t real) { return bvt_virtual(real, s->weight); }
 
 void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
 {
@@ -154,8 +154,10 @@ void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running)
 
     if (running && running->avt - least->avt < 0)
         least = running;
-    if (least && least->avt - q->svt > 0)
+    if (least && least->avt - q->svt > 0) {
         q->svt = least->avt;
+        q->svt_weight = least->weight;
+    }
 }
 
 void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
@@ -171,21 +173,44 @@ void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
     set_evt(s);
 }
 
+void bvt_level(struct bvt_queue *q, const struct bvt_queue *other)
+{
+    q->offset = other->svt + other->offset - q->svt;
+    q->fresh = other->fresh;
+}
+
+void bvt_meet(struct bvt_queue *a, struct bvt_queue *b, ns_t lag)
+{
+    int64_t ahead = a->svt + a->offset - (b->svt + b->offset), too_far;
+
+    if (ahead < 0) {
+        bvt_meet(b, a, lag);
+        return;
+    }
+    too_far = ahead - bvt_virtual(lag, a->svt_weight);
+    if (b->fresh)
+        b->offset += ahead;
+    else if (a->fresh)
+        a->offset -= ahead;
+    else if (too_far > 0)
+        b->offset += too_far;
+    a->fresh = b->fresh = false;
+}
+
 void bvt_migrate(struct sched_vcpu *s, const struct bvt_queue *from, const struct bvt_queue *to)
 {
-    s->avt += to->svt - from->svt;
+    s->avt += from->offset - to->offset;
     set_evt(s);
 }
 
-bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next,
-                        ns_t allowance)
+bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, int64_t next_evt, ns_t allowance)
 {
-    return run_evt - next->evt >= to_virtual(running, allowance);
+    return run_evt - next_evt >= to_virtual(running, allowance);
 }
 
-ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next, ns_t allowance)
+ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, int64_t next_evt, ns_t allowance)
 {
-    int64_t behind = next->evt - run_evt + to_virtual(running, allowance); /* virtual ns until next's turn */
+    int64_t behind = next_evt - run_evt + to_virtual(running, allowance); /* virtual ns until next's turn */
     ns_t slice;
 
     if (behind <= 0)

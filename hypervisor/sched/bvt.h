@@ -15,6 +15,9 @@
 struct bvt_queue {
     struct sched_vcpu *root; /* a balanced tree, least evt first, equal ones in the order of their coming */
     int64_t svt;             /* scheduler virtual time: the least avt of those that want to run; never goes back */
+    int64_t offset;          /* svt + offset compares with the same sum of other queues */
+    uint32_t svt_weight;     /* of the one whose avt svt was last */
+    bool fresh;              /* its CPU idled since it met another queue: its place on the common scale means nothing */
     unsigned count;
     uint32_t seed, tickets;
 };
@@ -38,20 +41,31 @@ struct sched_vcpu *bvt_next(const struct bvt_queue *q, const struct sched_vcpu *
 /* s ran for 'ran' ns until 'now': its virtual times advance by ran / weight, exactly (remainders are kept). A warp that
  * has used up its limit ends. s is in no queue. */
 void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now);
+/* Real time at a weight as virtual time. */
+static inline int64_t bvt_virtual(ns_t real, uint32_t weight) { return (int64_t)(real * BVT_WEIGHT_DEFAULT / weight); }
 /* What evt would be after running that long. */
 int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran);
 /* Advances the queue's virtual time; running: the one that runs, charged, or null. */
 void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running);
 /* s wants to run again: no credit for the time it slept; its warp begins anew if it may. s is in no queue. */
 void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now);
-/* s goes to another CPU's queue: it is as far ahead or behind there as it was here. s is in no queue. */
+/*
+ * Queues of different CPUs. A time of a queue plus its offset is on a scale common to all, on which those who have had
+ * less than their share are behind; so they can be compared when a vcpu moves. Two queues that meet, with their virtual
+ * times up to date, keep what is between them up to 'lag' (real ns, at the weight of the one ahead): what one is behind by
+ * more than that it could not have had, because of a weight too great for one CPU or of affinities, and it is forgiven
+ * by shifting the whole queue. A fresh queue is put level with the other.
+ */
+void bvt_meet(struct bvt_queue *a, struct bvt_queue *b, ns_t lag);
+/* Empty, and about to get something from 'other': level with it. */
+void bvt_level(struct bvt_queue *q, const struct bvt_queue *other);
+/* s goes to another queue and keeps its place on the common scale. s is in no queue. */
 void bvt_migrate(struct sched_vcpu *s, const struct bvt_queue *from, const struct bvt_queue *to);
-/* Has the running one, whose evt is now run_evt, got ahead of 'next' by the allowance (real ns at its weight)? */
-bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next,
-                        ns_t allowance);
+/* Has the running one, whose evt is now run_evt, got ahead of that of 'next' by the allowance (real ns at its weight)? */
+bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, int64_t next_evt, ns_t allowance);
 /* How long the running one, charged just now, may run until bvt_should_preempt is true or its warp ends. Between
  * BVT_SLICE_MIN and BVT_SLICE_MAX. */
-ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, const struct sched_vcpu *next, ns_t allowance);
+ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, int64_t next_evt, ns_t allowance);
 /* Weight 1..BVT_WEIGHT_MAX. s is in no queue. */
 void bvt_set_weight(struct sched_vcpu *s, uint32_t weight);
 /* warp: by how much (virtual ns) it runs early, 0: not at all; limit: how long in one go (0: for ever); unwarp: how long

@@ -18,8 +18,14 @@ struct run_queue {
     struct bvt_queue bvt;
     struct vcpu *on_cpu; /* who runs on the CPU, or is being switched to; never in the queue */
     struct vcpu *idle;
-    struct timer slice; /* fires when it is ahead of the first in the queue by the allowance */
-    bool called;        /* while it was idle, to pull something */
+    struct timer slice;    /* fires when it is ahead of the first in the queue by the allowance */
+    bool called;           /* while it was idle, to pull something */
+    ns_t balance_due;      /* when to look again whether another CPU should take something from here */
+    unsigned balance_next; /* with whom to begin then */
+    /* Where on_cpu was on the common scale of virtual time, and when: a hint, for other CPUs to read without the lock. */
+    int64_t front;
+    ns_t front_since;
+    uint32_t front_weight;
     struct sched_counters counters;
 } __aligned(64);
 
@@ -30,6 +36,14 @@ static struct run_queue run_queues[NR_CPUS];
 static cpumask_t idle_cpus;
 
 static ns_t allowance(void) { return MICROSECS(options.sched_allowance_us); }
+
+/*
+ * Busy CPUs balance: who waits on one is given to another whose running vcpu is ahead of it by a few allowances. More than
+ * one, because the virtual times of two CPUs that share the work well are up to an allowance apart at any moment.
+ */
+#define BALANCE_PERIOD MILLISECS(10)
+static ns_t balance_allowance(void) { return 3 * max(allowance(), MILLISECS(1)); }
+static ns_t balance_lag(void) { return 3 * balance_allowance() + 2 * BALANCE_PERIOD; }
 
 static struct vcpu *vcpu_of(struct sched_vcpu *s) { return container_of(s, struct vcpu, sched); }
 
@@ -122,11 +136,55 @@ static unsigned choose_cpu(const struct vcpu *v)
     return v->processor; /* vcpu_set_affinity does not let this happen */
 }
 
-/* v, in no queue and not running, goes from one locked queue to the other. */
-static void move(struct vcpu *v, struct run_queue *from, struct run_queue *to)
+static bool is_idle(const struct run_queue *rq) { return rq->on_cpu == rq->idle; }
+
+static bool wants_cpu(const struct run_queue *rq, const struct vcpu *v) { return v != rq->idle && vcpu_runnable(v); }
+
+/* Charges who runs, which brings the queue's virtual time up to date. */
+static void catch_up(struct run_queue *rq, ns_t t)
 {
+    struct sched_vcpu *s = &rq->on_cpu->sched;
+
+    if (is_idle(rq) || (int64_t)(t - s->run_start) <= 0) /* t may be from before this queue was locked */
+        return;
+    bvt_charge(s, t - s->run_start, t);
+    s->run_start = t;
+    bvt_update_svt(&rq->bvt, s);
+}
+
+static void publish_front(struct run_queue *rq)
+{
+    WRITE_ONCE(rq->front, rq->on_cpu->sched.evt + rq->bvt.offset);
+    WRITE_ONCE(rq->front_since, rq->on_cpu->sched.run_start);
+    WRITE_ONCE(rq->front_weight, rq->on_cpu->sched.weight);
+}
+
+/* v, in no queue and not running, goes from one locked queue to the other. */
+static void move(struct vcpu *v, struct run_queue *from, struct run_queue *to, ns_t t)
+{
+    catch_up(from, t);
+    catch_up(to, t);
+    bvt_meet(&from->bvt, &to->bvt, balance_lag());
     bvt_migrate(&v->sched, &from->bvt, &to->bvt);
     WRITE_ONCE(v->processor, (uint32_t)(to - run_queues));
+}
+
+/* The same if nobody else is on 'to' who wants to run. */
+static void move_to_empty(struct vcpu *v, struct run_queue *from, struct run_queue *to, ns_t t)
+{
+    catch_up(from, t);
+    bvt_level(&to->bvt, &from->bvt);
+    to->bvt.fresh |= is_idle(from);
+    bvt_migrate(&v->sched, &from->bvt, &to->bvt);
+    WRITE_ONCE(v->processor, (uint32_t)(to - run_queues));
+}
+
+/* How long next may run from now, when 'first' waits. */
+static ns_t turn(const struct sched_vcpu *next, int64_t evt, const struct sched_vcpu *first)
+{
+    ns_t slice = bvt_slice(next, evt, first->evt, allowance());
+
+    return cpumask_next(1, &cpu_online) < NR_CPUS ? min(slice, BALANCE_PERIOD) : slice;
 }
 
 /* v was put into the locked queue of 'cpu': does the one that runs there have to go, at once or later? */
@@ -143,10 +201,10 @@ static void check_preemption(struct run_queue *rq, unsigned cpu, struct vcpu *v,
     if (bvt_first(&rq->bvt) != &v->sched)
         return;
     evt = bvt_evt_after(&running->sched, t - running->sched.run_start);
-    if (bvt_should_preempt(&running->sched, evt, &v->sched, allowance()))
+    if (bvt_should_preempt(&running->sched, evt, v->sched.evt, allowance()))
         softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
     else
-        timer_set(&rq->slice, t + bvt_slice(&running->sched, evt, &v->sched, allowance()));
+        timer_set(&rq->slice, t + turn(&running->sched, evt, &v->sched));
 }
 
 void vcpu_wake(struct vcpu *v)
@@ -167,14 +225,21 @@ void vcpu_wake(struct vcpu *v)
         if (v->sched.running) /* still being switched out of here: sched_switch_done sees to the rest */
             break;
         to = &run_queues[choose_cpu(v)];
-        if (to == rq)
+        if (to == rq) {
+            if (is_idle(rq) && !rq->bvt.count)
+                rq->bvt.fresh = true;
             break;
+        }
         if (spin_trylock(&to->lock)) {
-            move(v, rq, to);
+            t = now(); /* not before anybody ran there */
+            if (is_idle(to) && !to->bvt.count)
+                move_to_empty(v, rq, to, t);
+            else
+                move(v, rq, to, t);
             spin_unlock(&rq->lock);
             break;
         }
-        if (to->on_cpu == to->idle)
+        if (is_idle(to))
             cpumask_set(to - run_queues, &idle_cpus); /* gives the claim back */
         if (cpumask_test(v->processor, &v->sched.hard_affinity)) {
             to = rq; /* from where call_idle_cpu will have it pulled */
@@ -185,17 +250,11 @@ void vcpu_wake(struct vcpu *v)
     }
     rq = to;
     set_runstate_waiting(v, t);
-    if (rq->on_cpu != rq->idle) {
-        struct sched_vcpu *s = &rq->on_cpu->sched;
-
-        bvt_charge(s, t - s->run_start, t);
-        s->run_start = t;
-        bvt_update_svt(&rq->bvt, s);
-    }
+    catch_up(rq, t);
     bvt_wake(&rq->bvt, &v->sched, t);
     bvt_enqueue(&rq->bvt, &v->sched);
     check_preemption(rq, v->processor, v, t);
-    if (rq->on_cpu != rq->idle)
+    if (!is_idle(rq))
         call_idle_cpu(v);
     spin_unlock_irqrestore(&rq->lock, flags);
 }
@@ -337,35 +396,113 @@ void domain_unpause(struct domain *d)
         vcpu_wake(v);
 }
 
+/* Who shall go from a locked queue to an idle CPU: the first who may, if possible one who likes it there. */
+static struct vcpu *whom_to_pull(struct run_queue *from, unsigned cpu)
+{
+    struct sched_vcpu *s, *found = NULL;
+
+    bvt_for_each(s, &from->bvt)
+    {
+        if (s->running || !cpumask_test(cpu, &s->hard_affinity))
+            continue;
+        if (cpumask_test(cpu, &s->soft_affinity))
+            return vcpu_of(s);
+        found = found ? found : s;
+    }
+    return found ? vcpu_of(found) : NULL;
+}
+
 /* Takes something that may run on 'cpu' out of another queue; null if there is nothing. rq, the CPU's own, is locked. */
-static struct vcpu *pull(struct run_queue *rq, unsigned cpu)
+static struct vcpu *pull(struct run_queue *rq, unsigned cpu, ns_t t)
 {
     for (unsigned i = 1; i < NR_CPUS; i++) {
         unsigned other = (cpu + i) % NR_CPUS;
         struct run_queue *from = &run_queues[other];
-        struct vcpu *found = NULL;
-        struct sched_vcpu *s;
+        struct vcpu *found;
 
         if (!READ_ONCE(from->bvt.count))
             continue;
         /* Busy: whoever leaves something in that queue calls the idle CPUs afterwards, and this one is marked idle already. */
         if (!spin_trylock(&from->lock))
             continue;
-        bvt_for_each(s, &from->bvt)
-        {
-            if (!s->running && cpumask_test(cpu, &s->hard_affinity)) {
-                found = vcpu_of(s);
-                bvt_dequeue(&from->bvt, s);
-                move(found, from, rq);
-                rq->counters.pulls++;
-                break;
-            }
+        found = whom_to_pull(from, cpu);
+        if (found) {
+            bvt_dequeue(&from->bvt, &found->sched);
+            if (rq->bvt.count)
+                move(found, from, rq, t);
+            else
+                move_to_empty(found, from, rq, t);
+            rq->counters.pulls++;
         }
         spin_unlock(&from->lock);
         if (found)
             return found;
     }
     return NULL;
+}
+
+/* Is it worth while to lock the queue of a busy CPU, to give it something of rq's or to put the two's times in order? */
+static bool worth_meeting(const struct run_queue *rq, const struct run_queue *to, ns_t t)
+{
+    uint32_t weight = READ_ONCE(to->front_weight);
+    int64_t ran = (int64_t)(t - READ_ONCE(to->front_since)), front;
+
+    if (!weight || ran < 0 || READ_ONCE(to->bvt.fresh) || rq->bvt.fresh)
+        return true;
+    front = READ_ONCE(to->front) + bvt_virtual((ns_t)ran, weight) - rq->bvt.offset;
+    return front - bvt_first(&rq->bvt)->evt >= bvt_virtual(balance_allowance(), weight) ||
+           rq->bvt.svt - front > 2 * bvt_virtual(balance_lag(), rq->bvt.svt_weight);
+}
+
+/* Gives one who waits in rq to the busy CPU 'to', if who runs there is ahead of it. Both are locked, rq is caught up. */
+static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
+{
+    unsigned here = rq - run_queues, there = to - run_queues;
+    struct sched_vcpu *running = &to->on_cpu->sched, *s;
+    int64_t evt;
+
+    catch_up(to, t);
+    bvt_meet(&rq->bvt, &to->bvt, balance_lag());
+    publish_front(to);
+    evt = running->evt + to->bvt.offset - rq->bvt.offset;
+    bvt_for_each(s, &rq->bvt)
+    {
+        if (!bvt_should_preempt(running, evt, s->evt, balance_allowance()))
+            return false;
+        /* Fairness is no reason to leave the CPUs that it likes. */
+        if (s->running || !cpumask_test(there, &s->hard_affinity) ||
+            (cpumask_test(here, &s->soft_affinity) && !cpumask_test(there, &s->soft_affinity)))
+            continue;
+        bvt_dequeue(&rq->bvt, s);
+        bvt_migrate(s, &rq->bvt, &to->bvt);
+        WRITE_ONCE(vcpu_of(s)->processor, there);
+        bvt_enqueue(&to->bvt, s);
+        to->counters.pulls++;
+        check_preemption(to, there, vcpu_of(s), t);
+        return true;
+    }
+    return false;
+}
+
+/* Some wait in rq, locked, while all CPUs that they may use are busy: gives one of them away if that is fairer. */
+static void balance(struct run_queue *rq, unsigned cpu, ns_t t)
+{
+    rq->balance_due = t + BALANCE_PERIOD;
+    for (unsigned i = 0; i < NR_CPUS; i++) {
+        unsigned other = (rq->balance_next + i) % NR_CPUS;
+        struct run_queue *to = &run_queues[other];
+        bool given;
+
+        if (other == cpu || !cpumask_test(other, &cpu_online) || cpumask_test(other, &idle_cpus) ||
+            !worth_meeting(rq, to, t) || !spin_trylock(&to->lock))
+            continue;
+        given = !is_idle(to) && give(rq, to, now());
+        spin_unlock(&to->lock);
+        if (given) {
+            rq->balance_next = other + 1;
+            return;
+        }
+    }
 }
 
 /* This CPU was called to pull something, but may have found other work first: the other idle CPUs shall look as well. */
@@ -387,14 +524,14 @@ static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
 }
 
 /* Who runs next; taken out of the queue. prev was charged and is in no queue; rq is locked. */
-static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev)
+static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, ns_t t)
 {
-    bool keep = prev != rq->idle && vcpu_runnable(prev) && cpumask_test(cpu, &prev->sched.hard_affinity);
+    bool keep = wants_cpu(rq, prev) && cpumask_test(cpu, &prev->sched.hard_affinity);
     struct vcpu *first = first_allowed(rq, cpu);
 
     if (first) {
         if (keep && !prev->sched.yielding &&
-            !bvt_should_preempt(&prev->sched, prev->sched.evt, &first->sched, allowance()))
+            !bvt_should_preempt(&prev->sched, prev->sched.evt, first->sched.evt, allowance()))
             return prev;
         bvt_dequeue(&rq->bvt, &first->sched);
         return first;
@@ -402,7 +539,7 @@ static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev)
     if (keep)
         return prev;
     cpumask_set(cpu, &idle_cpus); /* before the last look around */
-    first = pull(rq, cpu);
+    first = pull(rq, cpu, t);
     if (first) {
         cpumask_clear(cpu, &idle_cpus);
         return first;
@@ -416,7 +553,7 @@ static void set_slice(struct run_queue *rq, struct vcpu *next, ns_t t)
     struct sched_vcpu *first = bvt_first(&rq->bvt);
 
     if (first && next != rq->idle)
-        timer_set(&rq->slice, t + bvt_slice(&next->sched, next->sched.evt, first, allowance()));
+        timer_set(&rq->slice, t + turn(&next->sched, next->sched.evt, first));
     else
         timer_stop(&rq->slice);
 }
@@ -432,15 +569,13 @@ void schedule(void)
     spin_lock(&rq->lock);
     prev = rq->on_cpu;
     t = now();
-    if (prev != rq->idle) {
-        bvt_charge(&prev->sched, t - prev->sched.run_start, t);
-        bvt_update_svt(&rq->bvt, &prev->sched); /* even if it sleeps now: it was in the race until now */
-    }
-    prev->sched.run_start = t;
-    next = pick(rq, cpu, prev);
+    catch_up(rq, t); /* even if prev sleeps now: it was in the race until now */
+    if (rq->bvt.count > !wants_cpu(rq, prev) && t >= rq->balance_due)
+        balance(rq, cpu, t); /* before a choice is made: who has just been taken off this CPU cannot leave it yet */
+    next = pick(rq, cpu, prev, t);
     prev->sched.yielding = false;
     if (next != prev) {
-        if (prev != rq->idle && vcpu_runnable(prev)) {
+        if (wants_cpu(rq, prev)) {
             bvt_enqueue(&rq->bvt, &prev->sched);
             rq->counters.preemptions++;
         }
@@ -452,6 +587,7 @@ void schedule(void)
         set_runstate(next, RUNSTATE_running, t);
     }
     set_slice(rq, next, t);
+    publish_front(rq);
     if (rq->bvt.count)
         call_idle_cpus(rq);
     if (unlikely(rq->called)) {

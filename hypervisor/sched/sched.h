@@ -4,8 +4,11 @@
  * A = max(A, scheduler virtual time), so sleeping earns nothing. A running vcpu is preempted only when another
  * is behind by more than the context-switch allowance. The arithmetic is in sched/bvt.c.
  *
- * Each CPU has a queue. A vcpu that can run is current on its CPU or in that CPU's queue. A waking vcpu
- * goes to an idle CPU if there is one that its affinity allows; a CPU that runs out of work pulls from the others.
+ * Each CPU has a queue, a balanced tree. A vcpu that can run is current on its CPU or in that CPU's queue. A waking vcpu
+ * goes to an idle CPU if there is one that its affinity allows, best one that it likes (soft affinity); a CPU that runs
+ * out of work pulls from the others. Busy CPUs balance: the virtual times of all queues lie on a common scale (bvt_meet),
+ * and a CPU with waiting vcpus gives the furthest behind, every 10 ms at most, to a CPU whose running vcpu is ahead of it
+ * by a few allowances, unless it likes it better here. So always-busy vcpus get shares by weight on all CPUs together.
  * A vcpu whose 'running' is set is, or still has its registers, on v->processor: no other CPU may take it.
  *
  * Locks: each CPU's run queue has one (irq-safe); a vcpu's scheduling state is protected by the lock of v->processor's

@@ -81,7 +81,7 @@ static void pick(bool keep)
 {
     struct sched_vcpu *first = bvt_first(&m.q), *r = m.running >= 0 ? &m.s[m.running] : NULL;
 
-    if (r && keep && (!first || !bvt_should_preempt(r, r->evt, first, ALLOWANCE)))
+    if (r && keep && (!first || !bvt_should_preempt(r, r->evt, first->evt, ALLOWANCE)))
         return;
     if (first)
         bvt_dequeue(&m.q, first);
@@ -96,7 +96,7 @@ static ns_t slice(void)
 {
     struct sched_vcpu *first = bvt_first(&m.q), *r = &m.s[m.running];
 
-    return first ? bvt_slice(r, r->evt, first, ALLOWANCE) : MILLISECS(10);
+    return first ? bvt_slice(r, r->evt, first->evt, ALLOWANCE) : MILLISECS(10);
 }
 
 static void run_for(ns_t t)
@@ -201,8 +201,8 @@ static void test_warp_order(void **state)
     wake(1);
     wake(2);
     assert_ptr_equal(bvt_first(&m.q), &m.s[1]);
-    assert_true(bvt_should_preempt(&m.s[0], m.s[0].evt, &m.s[1], ALLOWANCE)); /* at once */
-    assert_false(bvt_should_preempt(&m.s[0], m.s[0].evt, &m.s[2], ALLOWANCE));
+    assert_true(bvt_should_preempt(&m.s[0], m.s[0].evt, m.s[1].evt, ALLOWANCE)); /* at once */
+    assert_false(bvt_should_preempt(&m.s[0], m.s[0].evt, m.s[2].evt, ALLOWANCE));
     pick(true);
     assert_int_equal(m.running, 1);
     /* It borrows, it is not given: after 50 ms more than the others it waits for them. */
@@ -245,9 +245,12 @@ static void test_warp_limits(void **state)
     assert_int_equal(s->evt, s->avt);
 }
 
+/* Who moves keeps its place among those of both CPUs, as far as the two differ for a reason. */
 static void test_migrate(void **state)
 {
     struct bvt_queue other;
+    struct sched_vcpu *s = &m.s[0];
+    int64_t ahead;
 
     bvt_queue_init(&other);
     other.svt = 5000000000;
@@ -255,14 +258,36 @@ static void test_migrate(void **state)
     wake(1);
     pick(false);
     run_for(MILLISECS(100));
+    /* It idled: level with the first that it meets */
+    bvt_meet(&m.q, &other, MILLISECS(10));
+    assert_int_equal(m.q.svt + m.q.offset, other.svt + other.offset);
+    /* Behind by less than the lag: remembered */
+    other.svt += MILLISECS(7);
+    bvt_meet(&m.q, &other, MILLISECS(10));
+    assert_int_equal(m.q.svt + m.q.offset + MILLISECS(7), other.svt + other.offset);
     bvt_dequeue(&m.q, bvt_first(&m.q));
-    for (unsigned i = 0; i < 2; i++) {
-        int64_t ahead = m.s[i].avt - m.q.svt;
-
-        bvt_migrate(&m.s[i], &m.q, &other);
-        assert_int_equal(m.s[i].avt - other.svt, ahead);
-        assert_int_equal(m.s[i].evt, m.s[i].avt);
+    ahead = s->avt - m.q.svt;
+    bvt_migrate(s, &m.q, &other);
+    assert_int_equal(s->avt - other.svt, ahead - (int64_t)MILLISECS(7));
+    assert_int_equal(s->evt, s->avt);
+    bvt_migrate(s, &other, &m.q);
+    assert_int_equal(s->avt - m.q.svt, ahead);
+    /* By more: forgiven, whichever comes first; by the weight of who is ahead */
+    for (unsigned i = 0; i < 4; i++) {
+        (i < 2 ? &m.q : &other)->svt += SECONDS(3);
+        m.q.svt_weight = other.svt_weight = BVT_WEIGHT_DEFAULT / 2;
+        if (i % 2)
+            bvt_meet(&m.q, &other, MILLISECS(10));
+        else
+            bvt_meet(&other, &m.q, MILLISECS(10));
+        ahead = m.q.svt + m.q.offset - (other.svt + other.offset);
+        assert_int_equal(ahead, (i < 2 ? 1 : -1) * (int64_t)MILLISECS(20));
     }
+    /* An empty one that gets something is level with where it comes from. */
+    bvt_queue_init(&other);
+    bvt_level(&other, &m.q);
+    assert_int_equal(m.q.svt + m.q.offset, other.svt + other.offset);
+    assert_false(other.fresh);
 }
 
 static void test_slice_bounds(void **state)
@@ -272,24 +297,24 @@ static void test_slice_bounds(void **state)
     bvt_set_weight(a, BVT_WEIGHT_MAX);
     a->evt = 0;
     b->evt = INT64_MAX / 4;
-    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), BVT_SLICE_MAX);
+    assert_int_equal(bvt_slice(a, a->evt, b->evt, ALLOWANCE), BVT_SLICE_MAX);
     b->evt = -(INT64_MAX / 4);
-    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), BVT_SLICE_MIN);
-    assert_true(bvt_should_preempt(a, a->evt, b, ALLOWANCE));
+    assert_int_equal(bvt_slice(a, a->evt, b->evt, ALLOWANCE), BVT_SLICE_MIN);
+    assert_true(bvt_should_preempt(a, a->evt, b->evt, ALLOWANCE));
     bvt_set_weight(a, 1);
     b->evt = 0;
-    assert_int_equal(bvt_slice(a, a->evt, b, ALLOWANCE), ALLOWANCE);
+    assert_int_equal(bvt_slice(a, a->evt, b->evt, ALLOWANCE), ALLOWANCE);
     /* The slice is just long enough. */
     for (unsigned i = 0; i < 10000; i++) {
         ns_t t;
 
         bvt_set_weight(a, 1 + rand() % BVT_WEIGHT_MAX);
         b->evt = rand() % 100000000;
-        t = bvt_slice(a, 0, b, ALLOWANCE);
+        t = bvt_slice(a, 0, b->evt, ALLOWANCE);
         if (t > BVT_SLICE_MIN && t < BVT_SLICE_MAX) {
             a->evt = 0;
-            assert_true(bvt_should_preempt(a, bvt_evt_after(a, t + a->weight / 256 + 1), b, ALLOWANCE));
-            assert_false(bvt_should_preempt(a, bvt_evt_after(a, t - t / 1000 - 1000), b, ALLOWANCE) &&
+            assert_true(bvt_should_preempt(a, bvt_evt_after(a, t + a->weight / 256 + 1), b->evt, ALLOWANCE));
+            assert_false(bvt_should_preempt(a, bvt_evt_after(a, t - t / 1000 - 1000), b->evt, ALLOWANCE) &&
                          t > ALLOWANCE + 2000);
         }
     }

@@ -162,6 +162,7 @@ static int setup_cpus(unsigned count)
     return 0;
 }
 static int setup(void **state) { return setup_cpus(CPUS); }
+static int setup_two(void **state) { return setup_cpus(2); }
 static int setup_one(void **state) { return setup_cpus(1); }
 
 static int end(void **state)
@@ -504,6 +505,97 @@ static void test_random(void **state)
     timers_key_report();
 }
 
+/* ---- Shares on several CPUs ---- */
+
+/* What n always-busy vcpus shall get: in proportion to their weights, but nobody more than a whole CPU. */
+static void fair_shares(unsigned n, unsigned cpu_count, const uint32_t *weights, double *share)
+{
+    bool whole[VCPUS] = {0};
+    bool again = true;
+
+    while (again) {
+        double weight = 0, left = cpu_count;
+
+        again = false;
+        for (unsigned i = 0; i < n; i++) {
+            weight += whole[i] ? 0 : weights[i];
+            left -= whole[i];
+        }
+        for (unsigned i = 0; i < n; i++) {
+            share[i] = whole[i] ? 1 : left * weights[i] / weight;
+            if (share[i] > 1)
+                again = whole[i] = true;
+        }
+    }
+}
+
+static double worst; /* of all deviations from the fair share */
+
+/* Everybody runs from one CPU's queue on; after a while to spread, each gets its share of 'length' within 'tolerance'. */
+static void check_shares(unsigned n, unsigned cpu_count, const uint32_t *weights, ns_t length, double tolerance)
+{
+    double share[VCPUS];
+    ns_t before[VCPUS], total = 0;
+
+    fair_shares(n, cpu_count, weights, share);
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(vcpu_set_weight(&v[i], weights[i]), 0);
+        up(i);
+    }
+    pass(SECONDS(1));
+    for (unsigned i = 0; i < n; i++)
+        before[i] = ran(i);
+    pass(length);
+    for (unsigned i = 0; i < n; i++) {
+        double got = (double)(ran(i) - before[i]) / length / share[i];
+
+        total += ran(i) - before[i];
+        worst = max(worst, max(got - 1, 1 - got));
+        if (got < 1 - tolerance || got > 1 + tolerance)
+            print_error("vcpu %u of %u on %u CPUs: weight %u got %.4f of its share %.4f\n", i, n, cpu_count, weights[i],
+                        got, share[i]);
+        assert_true(got > 1 - tolerance && got < 1 + tolerance);
+    }
+    assert_true(total == length * min(n, cpu_count)); /* no CPU idled */
+}
+
+static void test_two_cpus(void **state)
+{
+    static const uint32_t sets[][6] = {
+        {256, 256, 256},           {256, 512, 256},           {100, 200, 300, 400},
+        {256, 256, 256, 256, 256}, {512, 512, 256, 128, 128}, {1024, 256, 256} /* the first has a CPU of its own */,
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sets); i++) {
+        unsigned n = 0;
+
+        while (n < 6 && sets[i][n])
+            n++;
+        setup_cpus(2);
+        check_shares(n, 2, sets[i], SECONDS(20), 0.02);
+        end(state);
+    }
+    setup_cpus(2);
+}
+
+static void test_random_shares(void **state)
+{
+    srand(11);
+    worst = 0;
+    for (unsigned round = 0; round < 60; round++) {
+        unsigned cpu_count = 2 + rand() % 3, n = cpu_count + 1 + rand() % (VCPUS - cpu_count);
+        uint32_t weights[VCPUS];
+
+        for (unsigned i = 0; i < n; i++)
+            weights[i] = 64 + rand() % 1000;
+        setup_cpus(cpu_count);
+        check_shares(n, cpu_count, weights, SECONDS(20), 0.02);
+        end(state);
+    }
+    print_message("worst deviation from the fair share: %.2f %%\n", worst * 100);
+    setup_cpus(4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -519,6 +611,8 @@ int main(void)
         TEST(test_warp_preempts_at_once, setup_one),
         TEST(test_guest_timers, setup_one),
         TEST(test_random, setup),
+        TEST(test_two_cpus, setup_two),
+        TEST(test_random_shares, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
