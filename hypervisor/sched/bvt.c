@@ -138,10 +138,9 @@ void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
     s->avt_remainder = (uint32_t)(scaled % s->weight);
     if (s->warped) {
         s->warp_used += ran;
-        if (s->warp_limit && s->warp_used >= s->warp_limit) {
+        s->unwarped_at = now;
+        if (s->warp_limit && s->warp_used >= s->warp_limit)
             s->warped = false;
-            s->unwarped_at = now;
-        }
     }
     set_evt(s);
 }
@@ -166,7 +165,8 @@ void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
         s->avt = q->svt;
         s->avt_remainder = 0;
     }
-    if (s->warp_enabled && (s->warped || now - s->unwarped_at >= s->unwarp_requirement)) {
+    /* Else it goes on with what is left of the last warp, if anything: naps do not lengthen it. */
+    if (s->warp_enabled && now - s->unwarped_at >= s->unwarp_requirement) {
         s->warped = true;
         s->warp_used = 0;
     }

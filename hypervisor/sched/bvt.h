@@ -68,8 +68,10 @@ bool bvt_should_preempt(const struct sched_vcpu *running, int64_t run_evt, int64
 ns_t bvt_slice(const struct sched_vcpu *running, int64_t run_evt, int64_t next_evt, ns_t allowance);
 /* Weight 1..BVT_WEIGHT_MAX. s is in no queue. */
 void bvt_set_weight(struct sched_vcpu *s, uint32_t weight);
-/* warp: by how much (virtual ns) it runs early, 0: not at all; limit: how long in one go (0: for ever); unwarp: how long
- * it must have been without before it may again. s is in no queue. */
+/*
+ * warp: by how much (virtual ns) it runs early, 0: not at all; limit: for how long in all (0: for ever); unwarp: how long it
+ * must not have run warped before a wake-up gives it the whole limit again. s is in no queue.
+ */
 void bvt_set_warp(struct sched_vcpu *s, int64_t warp, ns_t limit, ns_t unwarp, ns_t now);
 
 #endif

@@ -32,7 +32,7 @@ struct sched_vcpu {
     bool warp_enabled;
     int64_t warp;
     ns_t warp_limit, unwarp_requirement; /* 0: none */
-    ns_t warp_used, unwarped_at;
+    ns_t warp_used, unwarped_at;         /* of the present warp; when it last ran warped */
     bool queued; /* is in the run queue of v->processor; the next three lines are the queue's own (bvt.c) */
     struct sched_vcpu *left, *right;
     struct sched_vcpu *least; /* of this one and all below it */

@@ -283,6 +283,14 @@ static void test_migrate(void **state)
         ahead = m.q.svt + m.q.offset - (other.svt + other.offset);
         assert_int_equal(ahead, (i < 2 ? 1 : -1) * (int64_t)MILLISECS(20));
     }
+    /* One that idled has neither claim nor debt. */
+    for (unsigned i = 0; i < 4; i++) {
+        (i < 2 ? &m.q : &other)->svt += MILLISECS(5);
+        (i % 2 ? &m.q : &other)->fresh = true;
+        bvt_meet(&m.q, &other, MILLISECS(10));
+        assert_int_equal(m.q.svt + m.q.offset, other.svt + other.offset);
+        assert_false(m.q.fresh || other.fresh);
+    }
     /* An empty one that gets something is level with where it comes from. */
     bvt_queue_init(&other);
     bvt_level(&other, &m.q);
@@ -386,6 +394,84 @@ static void test_random(void **state)
     }
 }
 
+/*
+ * Random sets on one CPU, at random moments: nobody has had more than its share and an allowance; nor less by more than
+ * what the others are ahead by together, of which it bears its part by weight. And the shortest slice, for each.
+ */
+static void test_lag(void **state)
+{
+    const double most = ALLOWANCE + BVT_SLICE_MIN;
+
+    srand(3);
+    for (unsigned round = 0; round < 200; round++) {
+        unsigned n = 2 + rand() % (MAX - 1);
+        double total = 0;
+
+        setup(state);
+        for (unsigned i = 0; i < n; i++) {
+            bvt_set_weight(&m.s[i], rand() % 4 ? 1U + rand() % 1000 : 1U + rand() % BVT_WEIGHT_MAX);
+            total += m.s[i].weight;
+            wake(i);
+        }
+        pick(false);
+        for (unsigned look = 0; look < 50; look++) {
+            run_for(rand() % MILLISECS(100));
+            for (unsigned i = 0; i < n; i++) {
+                double share = m.s[i].weight / total, ahead = m.ran[i] - share * m.now;
+
+                assert_true(ahead <= most);
+                assert_true(ahead >= -(1 + n * share) * most);
+            }
+        }
+    }
+}
+
+/* However it naps, a vcpu runs warped for no longer than its limit before it has been without for the requirement; and
+ * what it borrows it gives back. */
+static void test_warp_bounded(void **state)
+{
+    srand(4);
+    for (unsigned round = 0; round < 50; round++) {
+        ns_t limit = MILLISECS(1 + rand() % 10), unwarp = MILLISECS(10 + rand() % 100), warped = 0, longest = 0,
+             run_of = 0;
+        ns_t last = 0;
+
+        setup(state);
+        wake(1);
+        wake(2);
+        pick(false);
+        m.now = SECONDS(1);
+        bvt_set_warp(&m.s[0], MILLISECS(200), limit, unwarp, m.now);
+        wake(0);
+        pick(true);
+        memset(m.ran, 0, sizeof(m.ran));
+        while (m.now < SECONDS(11)) {
+            bool was = m.running == 0 && m.s[0].warped;
+            ns_t t = min(slice(), (ns_t)(rand() % 2000000));
+
+            if (was && m.now - last >= unwarp)
+                run_of = 0;
+            run(t);
+            if (was) {
+                warped += t;
+                run_of += t;
+                longest = max(longest, run_of);
+                last = m.now;
+            }
+            if (m.running == 0 && rand() % 2) { /* a nap */
+                pick(false);
+                run(rand() % 1000000);
+                wake(0);
+            }
+            pick(true);
+        }
+        assert_true(longest <= limit + BVT_SLICE_MIN);
+        assert_true(warped <= (SECONDS(10) / unwarp + 1) * (limit + BVT_SLICE_MIN));
+        assert_true(warped >= limit);
+        assert_true(m.ran[0] <= (m.now - SECONDS(1)) / 3 + MILLISECS(200) + 2 * ALLOWANCE);
+    }
+}
+
 /* Thousands come and go, in the worst orders: the tree stays shallow, equal ones keep their order. */
 static void test_queue(void **state)
 {
@@ -425,6 +511,7 @@ int main(void)
         TEST(test_shares),       TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
         TEST(test_napper),       TEST(test_warp_order),    TEST(test_warp_limits),  TEST(test_migrate),
         TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),       TEST(test_queue),
+        TEST(test_lag),          TEST(test_warp_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -596,6 +596,187 @@ static void test_random_shares(void **state)
     setup_cpus(4);
 }
 
+static void pin(unsigned i, unsigned long cpus_allowed)
+{
+    cpumask_t mask = {{cpus_allowed}};
+
+    assert_int_equal(vcpu_set_affinity(&v[i], &mask), 0);
+}
+
+static void all_up(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        up(i);
+}
+
+/* In the next second each gets so many thousandths of a CPU, within 2 %. */
+static void check_second(unsigned n, const unsigned *share)
+{
+    ns_t before[VCPUS];
+
+    for (unsigned i = 0; i < n; i++)
+        before[i] = ran(i);
+    pass(SECONDS(1));
+    for (unsigned i = 0; i < n; i++) {
+        ns_t got = ran(i) - before[i];
+
+        if (got < MILLISECS(share[i]) - MILLISECS(20) || got > MILLISECS(share[i]) + MILLISECS(20))
+            print_error("vcpu %u: %lu of %u thousandths\n", i, got / 1000000, share[i]);
+        assert_true(got > MILLISECS(share[i]) - MILLISECS(20) && got < MILLISECS(share[i]) + MILLISECS(20));
+    }
+}
+
+static void test_pinned(void **state)
+{
+    /* One pinned, two free: all equal */
+    pin(0, 1);
+    all_up(3);
+    pass(MILLISECS(200));
+    check_second(3, (unsigned[]){667, 667, 667});
+    end(state);
+
+    /* Two pinned to one CPU, one to the other, for long: their virtual times go apart. */
+    setup_cpus(2);
+    pin(0, 1);
+    pin(1, 1);
+    pin(2, 2);
+    all_up(3);
+    pass(SECONDS(100));
+    check_second(3, (unsigned[]){500, 500, 1000});
+    /* Then one is let go: nobody has to wait for what could not be. */
+    pin(0, 3);
+    pass(MILLISECS(200));
+    check_second(3, (unsigned[]){667, 667, 667});
+    pin(2, 1);
+    pass(MILLISECS(200));
+    check_second(3, (unsigned[]){1000, 500, 500});
+}
+
+/* The same for a weight that is too great for one CPU: what it could not have it does not get later. */
+static void test_great_weight(void **state)
+{
+    vcpu_set_weight(&v[0], 2560);
+    all_up(3);
+    pass(SECONDS(100));
+    check_second(3, (unsigned[]){1000, 500, 500});
+    all_up(6); /* 2560 of 3840: still a whole CPU */
+    pass(MILLISECS(200));
+    check_second(6, (unsigned[]){1000, 200, 200, 200, 200, 200});
+    vcpu_set_weight(&v[0], 256);
+    pass(MILLISECS(300));
+    check_second(6, (unsigned[]){333, 333, 333, 333, 333, 333});
+}
+
+/* Who ran alone while the other CPU idled owes nothing to those who come then. */
+static void test_alone(void **state)
+{
+    up(0);
+    pass(SECONDS(100));
+    for (unsigned i = 1; i < 3; i++) {
+        v[i].processor = !v[0].processor;
+        up(i);
+    }
+    pass(MILLISECS(60));
+    assert_true(ran(0) >= SECONDS(100) + MILLISECS(60 * 2 / 3 - 8));
+}
+
+/* Fairness drives nobody from the CPUs that it likes, but an idle CPU takes it. */
+static void test_soft_affinity(void **state)
+{
+    cpumask_t first = {{1}};
+
+    v[0].sched.soft_affinity = v[1].sched.soft_affinity = first;
+    sched_init_vcpu(&v[2], 1);
+    v[2].periodic_period = 0;
+    pin(2, 2);
+    up(2);
+    settle();
+    all_up(2);
+    pass(MILLISECS(200));
+    check_second(3, (unsigned[]){500, 500, 1000});
+    v[2].down = true;
+    vcpu_sleep(&v[2]);
+    pass(MILLISECS(200));
+    check_second(2, (unsigned[]){1000, 1000});
+    /* And back: when the other is busy again, both end up where they like to be. */
+    up(2);
+    pass(MILLISECS(300));
+    check_second(3, (unsigned[]){500, 500, 1000});
+}
+
+/*
+ * Random sets of which some sleep now and then, for moments or longer: who is always busy gets its share at least, and
+ * never waits for long; a single sleeper gets its share at most.
+ */
+static void test_sleepers_gain_nothing(void **state)
+{
+    srand(12);
+    for (unsigned round = 0; round < 40; round++) {
+        unsigned cpu_count = 1 + rand() % 3, busy = cpu_count + rand() % 4, sleepers = round % 2 ? 1 : 1 + rand() % 4;
+        unsigned n = busy + sleepers;
+        uint32_t weights[VCPUS];
+        double share[VCPUS], total = 0;
+        ns_t start, longest[VCPUS] = {0}, since[VCPUS], last[VCPUS];
+
+        setup_cpus(cpu_count);
+        for (unsigned i = 0; i < n; i++) {
+            weights[i] = 100 + rand() % 500;
+            total += weights[i];
+            vcpu_set_weight(&v[i], weights[i]);
+        }
+        all_up(n);
+        fair_shares(n, cpu_count, weights, share);
+        start = clock_now;
+        for (unsigned i = 0; i < n; i++) {
+            since[i] = start;
+            last[i] = 0;
+        }
+        while (clock_now < start + SECONDS(20)) {
+            unsigned i = busy + rand() % sleepers;
+            ns_t t;
+
+            if (v[i].down) {
+                up(i);
+            } else if (rand() % 3 == 0) {
+                v[i].down = true;
+                vcpu_sleep(&v[i]);
+            }
+            t = rand() % (rand() % 10 ? 2000000 : 100000000);
+            for (ns_t left = t; left;) {
+                ns_t step = min(left, MILLISECS(2));
+
+                pass(step);
+                left -= step;
+                for (i = 0; i < busy; i++) {
+                    if (ran(i) != last[i] || runs(i))
+                        since[i] = clock_now;
+                    last[i] = ran(i);
+                    longest[i] = max(longest[i], clock_now - since[i]);
+                }
+            }
+        }
+        for (unsigned i = 0; i < n; i++) {
+            double got = (double)ran(i) / (clock_now - start) / share[i];
+
+            if (i < busy && got < 0.98)
+                print_error("round %u: busy %u of %u+%u on %u CPUs got %.3f of %.3f\n", round, i, busy, sleepers,
+                            cpu_count, got, share[i]);
+            if (i < busy)
+                assert_true(got > 0.98);
+            else if (sleepers == 1)
+                assert_true(got < 1.02);
+            /* Everybody else runs for a turn and what it is behind by, and the longer the greater its weight is. */
+            if (i < busy && longest[i] > MILLISECS(60) * total / weights[i] / cpu_count)
+                print_error("round %u: busy %u of %u+%u on %u CPUs waited for %lu ms\n", round, i, busy, sleepers,
+                            cpu_count, longest[i] / 1000000);
+            if (i < busy)
+                assert_true(longest[i] <= MILLISECS(60) * total / weights[i] / cpu_count);
+        }
+        end(state);
+    }
+    setup_cpus(4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -613,6 +794,11 @@ int main(void)
         TEST(test_random, setup),
         TEST(test_two_cpus, setup_two),
         TEST(test_random_shares, setup),
+        TEST(test_pinned, setup_two),
+        TEST(test_great_weight, setup_two),
+        TEST(test_alone, setup_two),
+        TEST(test_soft_affinity, setup_two),
+        TEST(test_sleepers_gain_nothing, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
