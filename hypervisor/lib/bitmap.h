@@ -32,7 +32,7 @@ static inline void clear_bit_nonatomic(unsigned long i, unsigned long *b) { b[i 
 static inline unsigned long find_next_bit(const unsigned long *b, unsigned long n, unsigned long from)
 {
     while (from < n) {
-        unsigned long w = b[from / 64] >> (from % 64);
+        unsigned long w = READ_ONCE(b[from / 64]) >> (from % 64); /* others may change it meanwhile */
 
         if (w) {
             from += __builtin_ctzl(w);

@@ -239,7 +239,7 @@ void vcpu_wake(struct vcpu *v)
             spin_unlock(&rq->lock);
             break;
         }
-        if (is_idle(to))
+        if (READ_ONCE(to->on_cpu) == to->idle)
             cpumask_set(to - run_queues, &idle_cpus); /* gives the claim back */
         if (cpumask_test(v->processor, &v->sched.hard_affinity)) {
             to = rq; /* from where call_idle_cpu will have it pulled */
@@ -579,7 +579,7 @@ void schedule(void)
             bvt_enqueue(&rq->bvt, &prev->sched);
             rq->counters.preemptions++;
         }
-        rq->on_cpu = next;
+        WRITE_ONCE(rq->on_cpu, next);
         rq->counters.switches++;
         next->sched.running = true;
         next->sched.run_start = t;
