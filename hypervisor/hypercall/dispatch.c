@@ -2,6 +2,7 @@
 #include "cpu/cpumask.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
+#include "hypercall/croft_abi.h"
 #include "hypercall/table.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -48,7 +49,8 @@
     X(xsm_op, false)                                                                                                   \
     X(sysctl, true)                                                                                                    \
     X(xenpmu_op, false)                                                                                                \
-    X(mca, true)
+    X(mca, true)                                                                                                       \
+    X(croft_op, true)
 
 #define ROW(n, privileged) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged},
 #define ENTRY(n, privileged) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,

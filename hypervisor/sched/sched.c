@@ -718,6 +718,16 @@ void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp)
     requeue(v, change_warp, &p);
 }
 
+void vcpu_get_parameters(struct vcpu *v, struct bvt_parameters *out)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+    const struct sched_vcpu *s = &v->sched;
+
+    *out = (struct bvt_parameters){s->weight, s->warped, s->warp, s->warp_limit, s->unwarp_requirement};
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out)
 {
     unsigned long flags = irq_save();

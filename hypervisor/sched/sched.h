@@ -77,7 +77,14 @@ void domain_unpause(struct domain *d);
 /* For the management calls. -EINVAL: no CPU that is online; weight out of range. */
 int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask);
 int vcpu_set_weight(struct vcpu *v, uint32_t weight);
-void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp);
+void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp); /* as bvt_set_warp */
+struct bvt_parameters {
+    uint32_t weight;
+    bool warped; /* now */
+    int64_t warp;
+    ns_t warp_limit, unwarp_requirement;
+};
+void vcpu_get_parameters(struct vcpu *v, struct bvt_parameters *out);
 
 /* SOFTIRQ_SCHEDULE: picks and switches; does not return when it switches stacks' owner. Interrupts enabled on entry. */
 void schedule(void);

@@ -1,0 +1,107 @@
+/* Croft's own hypercall: the parameters of Borrowed Virtual Time. Reached only by privileged domains (dispatch.c). */
+#include "hypercall/croft_abi.h"
+
+#include "boot/options.h"
+#include "domain/domain.h"
+#include "domain/guest_access.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+
+static long sched_get(struct vcpu *v, struct croft_sched *op)
+{
+    struct bvt_parameters p;
+
+    vcpu_get_parameters(v, &p);
+    *op = (struct croft_sched){.domid = v->domain->id,
+                               .vcpu = v->id,
+                               .weight = p.weight,
+                               .flags = p.warped ? CROFT_SCHED_WARPED : 0,
+                               .warp = (uint64_t)p.warp,
+                               .limit = p.warp_limit,
+                               .unwarp = p.unwarp_requirement};
+    return 0;
+}
+
+static long sched_set(struct vcpu *v, const struct croft_sched *op)
+{
+    bool weight = op->flags & CROFT_SCHED_SET_WEIGHT, warp = op->flags & CROFT_SCHED_SET_WARP;
+
+    if (!op->flags || op->flags & ~(CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_SET_WARP))
+        return refuse(-EINVAL, "croft_op: sched_set: flags 0x%x\n", op->flags);
+    if (warp &&
+        (op->warp > CROFT_SCHED_WARP_MAX || op->limit > CROFT_SCHED_TIME_MAX || op->unwarp > CROFT_SCHED_TIME_MAX))
+        return refuse(-EINVAL, "croft_op: sched_set: warp %lu ns, limit %lu ns, unwarp %lu ns: too long\n", op->warp,
+                      op->limit, op->unwarp);
+    if (weight && vcpu_set_weight(v, op->weight))
+        return refuse(-EINVAL, "croft_op: sched_set: weight %u\n", op->weight);
+    if (warp)
+        vcpu_set_warp(v, (int64_t)op->warp, op->limit, op->unwarp);
+    return 0;
+}
+
+/* The first vcpu not before the named one; takes a reference of its domain. Null if there is none. */
+static struct vcpu *vcpu_from(domid_t domid, uint32_t id)
+{
+    struct domain *d;
+    struct vcpu *v;
+
+    for (d = domain_get_from_id(domid); d; d = domain_next(d))
+        for_each_vcpu (d, v)
+            if (d->id > domid || v->id >= id)
+                return v;
+    return NULL;
+}
+
+static long sched_op(uint32_t cmd, struct croft_sched *op)
+{
+    struct domain *d;
+    struct vcpu *v;
+    long rc;
+
+    if (op->reserved)
+        return refuse(-EINVAL, "croft_op: reserved field 0x%x\n", op->reserved);
+    if (cmd == CROFT_OP_sched_next) {
+        v = vcpu_from(op->domid, op->vcpu);
+        d = v ? v->domain : NULL;
+    } else {
+        d = domain_get_by_id(op->domid);
+        if (!d)
+            return refuse(-ESRCH, "croft_op: there is no domain %u\n", op->domid);
+        v = domain_vcpu(d, op->vcpu);
+    }
+    if (!v)
+        rc = -ENOENT; /* how a walk ends: no log line */
+    else
+        rc = cmd == CROFT_OP_sched_set ? sched_set(v, op) : sched_get(v, op);
+    if (d)
+        domain_put(d);
+    return rc;
+}
+
+long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    uint32_t command = (uint32_t)cmd;
+    struct croft_sched op;
+    long rc;
+
+    switch (command) {
+    case CROFT_OP_sched_get:
+    case CROFT_OP_sched_next:
+    case CROFT_OP_sched_set:
+        if (copy_from_guest(&op, (void *)arg, sizeof(op)))
+            return -EFAULT;
+        rc = sched_op(command, &op);
+        if (!rc && command != CROFT_OP_sched_set && copy_to_guest((void *)arg, &op, sizeof(op)))
+            rc = -EFAULT;
+        return rc;
+    case CROFT_OP_sched_get_allowance:
+        return options.sched_allowance_us;
+    case CROFT_OP_sched_set_allowance:
+        if (arg > CROFT_SCHED_ALLOWANCE_MAX)
+            return refuse(-EINVAL, "croft_op: an allowance of %lu us\n", arg);
+        WRITE_ONCE(options.sched_allowance_us, (uint32_t)arg);
+        return 0;
+    default:
+        return refuse(-ENOSYS, "croft_op: command %u\n", command);
+    }
+}

@@ -1,0 +1,139 @@
+/* run: smp=2 */
+/* The parameters of Borrowed Virtual Time through Croft's own hypercall: set, read back, refused. */
+#include "kit.h"
+
+#include "../../../hypervisor/hypercall/croft_abi.h"
+
+static struct croft_sched op;
+
+static long croft(unsigned cmd) { return hypercall(__HYPERVISOR_croft_op, cmd, U(&op), 0, 0, 0); }
+
+static long set(uint32_t vcpu, uint32_t flags)
+{
+    op.domid = DOMID_SELF;
+    op.reserved = 0;
+    op.vcpu = vcpu;
+    op.flags = flags;
+    return croft(CROFT_OP_sched_set);
+}
+
+static long get(uint32_t vcpu)
+{
+    memset(&op, 0xee, sizeof(op));
+    op.domid = 0;
+    op.reserved = 0;
+    op.vcpu = vcpu;
+    return croft(CROFT_OP_sched_get);
+}
+
+static void defaults(void)
+{
+    for (unsigned vcpu = 0; vcpu < 2; vcpu++) {
+        check_equal(get(vcpu), 0);
+        check(op.domid == 0 && op.vcpu == vcpu && op.weight == 256 && !op.reserved, "weight %u", op.weight);
+        check(!op.flags && !op.warp && !op.limit && !op.unwarp, "no warp");
+    }
+}
+
+static void set_and_read_back(void)
+{
+    op = (struct croft_sched){.weight = 512, .warp = 1000000, .limit = 2000000, .unwarp = 30000000};
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT), 0);
+    check_equal(get(0), 0);
+    check(op.weight == 512 && !op.warp && !op.limit && !op.unwarp, "only the weight was set");
+    op = (struct croft_sched){.weight = 7, .warp = 1000000, .limit = 200000000, .unwarp = 30000000};
+    check_equal(set(0, CROFT_SCHED_SET_WARP), 0);
+    check_equal(get(0), 0);
+    check(op.weight == 512 && op.warp == 1000000 && op.limit == 200000000 && op.unwarp == 30000000,
+          "only the warp was set");
+    check(op.flags == CROFT_SCHED_WARPED, "warped from now on: flags %x", op.flags);
+    for (uint64_t end = time_now() + 250000000; time_now() < end;)
+        ;
+    hypercall(__HYPERVISOR_sched_op, SCHEDOP_yield, 0, 0, 0, 0);
+    check_equal(get(0), 0);
+    check(!op.flags, "until its limit is used up: flags %x", op.flags);
+    op =
+        (struct croft_sched){.weight = 65535, .warp = CROFT_SCHED_WARP_MAX, .limit = CROFT_SCHED_TIME_MAX, .unwarp = 0};
+    check_equal(set(1, CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_SET_WARP), 0); /* a vcpu that is not up */
+    check_equal(get(1), 0);
+    check(op.weight == 65535 && op.warp == CROFT_SCHED_WARP_MAX && op.limit == CROFT_SCHED_TIME_MAX,
+          "the greatest values");
+    op = (struct croft_sched){.weight = 256};
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_SET_WARP), 0);
+    check_equal(get(0), 0);
+    check(op.weight == 256 && !op.warp && !op.flags, "and back");
+}
+
+static void refusals(void)
+{
+    op.weight = 0;
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT), -EINVAL);
+    op.weight = 65536;
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT), -EINVAL);
+    op.weight = 100;
+    check_equal(set(0, 0), -EINVAL);
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_WARPED), -EINVAL);
+    op.warp = CROFT_SCHED_WARP_MAX + 1;
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_SET_WARP), -EINVAL);
+    op.warp = 0;
+    op.limit = CROFT_SCHED_TIME_MAX + 1;
+    check_equal(set(0, CROFT_SCHED_SET_WARP), -EINVAL);
+    op.limit = 0;
+    op.unwarp = ~0UL;
+    check_equal(set(0, CROFT_SCHED_SET_WARP), -EINVAL);
+    check_equal(set(2, CROFT_SCHED_SET_WEIGHT), -ENOENT);
+    check_equal(set(~0U, CROFT_SCHED_SET_WEIGHT), -ENOENT);
+    check_equal(get(0), 0);
+    check(op.weight == 256 && !op.warp && !op.limit && !op.unwarp, "refused is not half done: weight %u", op.weight);
+    op.reserved = 1;
+    check_equal(croft(CROFT_OP_sched_get), -EINVAL);
+    op.reserved = 0;
+    op.domid = 77;
+    check_equal(croft(CROFT_OP_sched_get), -ESRCH);
+    op.domid = DOMID_XEN;
+    check_equal(croft(CROFT_OP_sched_get), -ESRCH);
+    check_equal(croft(5), -ENOSYS);
+    check_equal(croft(~0U), -ENOSYS);
+    for (unsigned cmd = CROFT_OP_sched_get; cmd <= CROFT_OP_sched_set; cmd++) {
+        check_equal(hypercall(__HYPERVISOR_croft_op, cmd, VA_UNMAPPED, 0, 0, 0), -EFAULT);
+        check_equal(hypercall(__HYPERVISOR_croft_op, cmd, VA_HOLE, 0, 0, 0), -EFAULT);
+    }
+}
+
+static void walk(void)
+{
+    unsigned n = 0;
+
+    memset(&op, 0, sizeof(op));
+    while (croft(CROFT_OP_sched_next) == 0) {
+        check(op.domid == 0 && op.vcpu == n, "d%uv%u", op.domid, op.vcpu);
+        n++;
+        op.vcpu++;
+    }
+    check_equal(n, 2);
+    check_equal(croft(CROFT_OP_sched_next), -ENOENT);
+    op.domid = DOMID_SELF;
+    check_equal(croft(CROFT_OP_sched_next), -ENOENT);
+}
+
+static void allowance(void)
+{
+    long before = croft(CROFT_OP_sched_get_allowance);
+
+    check_equal(before, 5000);
+    check_equal(hypercall(__HYPERVISOR_croft_op, CROFT_OP_sched_set_allowance, 0, 0, 0, 0), 0);
+    check_equal(croft(CROFT_OP_sched_get_allowance), 0);
+    check_equal(hypercall(__HYPERVISOR_croft_op, CROFT_OP_sched_set_allowance, CROFT_SCHED_ALLOWANCE_MAX + 1, 0, 0, 0),
+                -EINVAL);
+    check_equal(hypercall(__HYPERVISOR_croft_op, CROFT_OP_sched_set_allowance, (unsigned long)before, 0, 0, 0), 0);
+    check_equal(croft(CROFT_OP_sched_get_allowance), before);
+}
+
+GUEST("bvt")
+{
+    defaults();
+    set_and_read_back();
+    refusals();
+    walk();
+    allowance();
+}
