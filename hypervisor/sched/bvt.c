@@ -108,22 +108,21 @@ struct sched_vcpu *bvt_next(const struct bvt_queue *q, const struct sched_vcpu *
 
 void bvt_enqueue(struct bvt_queue *q, struct sched_vcpu *s)
 {
-    /* xorshift32 (Marsaglia, "Xorshift RNGs") */
-    q->seed ^= q->seed << 13;
-    q->seed ^= q->seed >> 17;
-    q->seed ^= q->seed << 5;
+    q->seed = q->seed * 1664525 + 1013904223; /* Knuth and Lewis; what counts in comparisons are its high bits */
     s->rank = q->seed;
     s->ticket = q->tickets++;
     s->queued = true;
-    q->root = tree_insert(q->root, s);
+    s->left = s->right = NULL;
+    s->least = s;
+    q->root = q->root ? tree_insert(q->root, s) : s;
     q->count++;
 }
 
 void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s)
 {
-    q->root = tree_remove(q->root, s);
-    s->queued = false;
     q->count--;
+    q->root = q->count ? tree_remove(q->root, s) : NULL;
+    s->queued = false;
 }
 
 static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0); }
@@ -146,18 +145,6 @@ void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
 }
 
 int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran) { return s->evt + to_virtual(s, ran); }
-
-void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running)
-{
-    const struct sched_vcpu *least = q->root ? q->root->least : running;
-
-    if (running && running->avt - least->avt < 0)
-        least = running;
-    if (least && least->avt - q->svt > 0) {
-        q->svt = least->avt;
-        q->svt_weight = least->weight;
-    }
-}
 
 void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
 {

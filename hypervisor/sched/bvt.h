@@ -46,7 +46,17 @@ static inline int64_t bvt_virtual(ns_t real, uint32_t weight) { return (int64_t)
 /* What evt would be after running that long. */
 int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran);
 /* Advances the queue's virtual time; running: the one that runs, charged, or null. */
-void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running);
+static inline void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *running)
+{
+    const struct sched_vcpu *least = running;
+
+    if (q->root && (!running || q->root->least->avt - running->avt < 0))
+        least = q->root->least;
+    if (least && least->avt - q->svt > 0) {
+        q->svt = least->avt;
+        q->svt_weight = least->weight;
+    }
+}
 /* s wants to run again: no credit for the time it slept; its warp begins anew if it may. s is in no queue. */
 void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now);
 /*

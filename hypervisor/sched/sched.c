@@ -108,7 +108,7 @@ static void call_idle_cpu(const struct vcpu *v)
 }
 
 /* The same for all that wait in a locked queue, after one of them was given the CPU. */
-static void call_idle_cpus(struct run_queue *rq)
+static __attribute__((noinline)) void call_idle_cpus(struct run_queue *rq)
 {
     struct sched_vcpu *s;
 
@@ -138,10 +138,8 @@ static unsigned choose_cpu(const struct vcpu *v)
 
 static bool is_idle(const struct run_queue *rq) { return rq->on_cpu == rq->idle; }
 
-static bool wants_cpu(const struct run_queue *rq, const struct vcpu *v) { return v != rq->idle && vcpu_runnable(v); }
-
 /* Charges who runs, which brings the queue's virtual time up to date. */
-static void catch_up(struct run_queue *rq, ns_t t)
+static inline void catch_up(struct run_queue *rq, ns_t t)
 {
     struct sched_vcpu *s = &rq->on_cpu->sched;
 
@@ -160,7 +158,7 @@ static void publish_front(struct run_queue *rq)
 }
 
 /* v, in no queue and not running, goes from one locked queue to the other. */
-static void move(struct vcpu *v, struct run_queue *from, struct run_queue *to, ns_t t)
+static __attribute__((noinline)) void move(struct vcpu *v, struct run_queue *from, struct run_queue *to, ns_t t)
 {
     catch_up(from, t);
     catch_up(to, t);
@@ -170,7 +168,8 @@ static void move(struct vcpu *v, struct run_queue *from, struct run_queue *to, n
 }
 
 /* The same if nobody else is on 'to' who wants to run. */
-static void move_to_empty(struct vcpu *v, struct run_queue *from, struct run_queue *to, ns_t t)
+static __attribute__((noinline)) void move_to_empty(struct vcpu *v, struct run_queue *from, struct run_queue *to,
+                                                    ns_t t)
 {
     catch_up(from, t);
     bvt_level(&to->bvt, &from->bvt);
@@ -413,7 +412,7 @@ static struct vcpu *whom_to_pull(struct run_queue *from, unsigned cpu)
 }
 
 /* Takes something that may run on 'cpu' out of another queue; null if there is nothing. rq, the CPU's own, is locked. */
-static struct vcpu *pull(struct run_queue *rq, unsigned cpu, ns_t t)
+static __attribute__((noinline)) struct vcpu *pull(struct run_queue *rq, unsigned cpu, ns_t t)
 {
     for (unsigned i = 1; i < NR_CPUS; i++) {
         unsigned other = (cpu + i) % NR_CPUS;
@@ -463,6 +462,7 @@ static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
 
     catch_up(to, t);
     bvt_meet(&rq->bvt, &to->bvt, balance_lag());
+    publish_front(rq);
     publish_front(to);
     evt = running->evt + to->bvt.offset - rq->bvt.offset;
     bvt_for_each(s, &rq->bvt)
@@ -485,7 +485,7 @@ static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
 }
 
 /* Some wait in rq, locked, while all CPUs that they may use are busy: gives one of them away if that is fairer. */
-static void balance(struct run_queue *rq, unsigned cpu, ns_t t)
+static __attribute__((noinline)) void balance(struct run_queue *rq, unsigned cpu, ns_t t)
 {
     rq->balance_due = t + BALANCE_PERIOD;
     for (unsigned i = 0; i < NR_CPUS; i++) {
@@ -506,7 +506,7 @@ static void balance(struct run_queue *rq, unsigned cpu, ns_t t)
 }
 
 /* This CPU was called to pull something, but may have found other work first: the other idle CPUs shall look as well. */
-static void pass_call_on(void)
+static __attribute__((noinline)) void pass_call_on(void)
 {
     unsigned cpu;
 
@@ -523,11 +523,11 @@ static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
     return NULL;
 }
 
-/* Who runs next; taken out of the queue. prev was charged and is in no queue; rq is locked. */
-static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, ns_t t)
+/* Who runs next; taken out of the queue. prev was charged, is in no queue, and wants to go on or not; rq is locked. */
+static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, bool wants, ns_t t)
 {
-    bool keep = wants_cpu(rq, prev) && cpumask_test(cpu, &prev->sched.hard_affinity);
-    struct vcpu *first = first_allowed(rq, cpu);
+    bool keep = wants && cpumask_test(cpu, &prev->sched.hard_affinity);
+    struct vcpu *first = rq->bvt.count ? first_allowed(rq, cpu) : NULL;
 
     if (first) {
         if (keep && !prev->sched.yielding &&
@@ -550,11 +550,9 @@ static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, 
 /* The timer that ends next's turn; none if nobody waits. */
 static void set_slice(struct run_queue *rq, struct vcpu *next, ns_t t)
 {
-    struct sched_vcpu *first = bvt_first(&rq->bvt);
-
-    if (first && next != rq->idle)
-        timer_set(&rq->slice, t + turn(&next->sched, next->sched.evt, first));
-    else
+    if (rq->bvt.count && next != rq->idle)
+        timer_set(&rq->slice, t + turn(&next->sched, next->sched.evt, bvt_first(&rq->bvt)));
+    else if (timer_armed(&rq->slice))
         timer_stop(&rq->slice);
 }
 
@@ -564,18 +562,20 @@ void schedule(void)
     unsigned cpu = cpu_id();
     struct run_queue *rq = &run_queues[cpu];
     struct vcpu *prev, *next;
+    bool wants;
     ns_t t;
 
     spin_lock(&rq->lock);
     prev = rq->on_cpu;
     t = now();
     catch_up(rq, t); /* even if prev sleeps now: it was in the race until now */
-    if (rq->bvt.count > !wants_cpu(rq, prev) && t >= rq->balance_due)
+    wants = prev != rq->idle && vcpu_runnable(prev);
+    if (rq->bvt.count > !wants && t >= rq->balance_due)
         balance(rq, cpu, t); /* before a choice is made: who has just been taken off this CPU cannot leave it yet */
-    next = pick(rq, cpu, prev, t);
+    next = pick(rq, cpu, prev, wants, t);
     prev->sched.yielding = false;
     if (next != prev) {
-        if (wants_cpu(rq, prev)) {
+        if (wants) {
             bvt_enqueue(&rq->bvt, &prev->sched);
             rq->counters.preemptions++;
         }
@@ -583,11 +583,15 @@ void schedule(void)
         rq->counters.switches++;
         next->sched.running = true;
         next->sched.run_start = t;
-        set_runstate_waiting(prev, t);
+        if (wants || prev == rq->idle)
+            set_runstate(prev, RUNSTATE_runnable, t);
+        else
+            set_runstate_waiting(prev, t);
         set_runstate(next, RUNSTATE_running, t);
     }
     set_slice(rq, next, t);
-    publish_front(rq);
+    if (next != prev || next->sched.warp_enabled) /* else it goes on as foreseen */
+        publish_front(rq);
     if (rq->bvt.count)
         call_idle_cpus(rq);
     if (unlikely(rq->called)) {
@@ -682,6 +686,8 @@ static void requeue(struct vcpu *v, void (*change)(struct sched_vcpu *s, void *a
         softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
     }
     change(&v->sched, arg);
+    if (rq->on_cpu == v)
+        publish_front(rq);
     if (was_queued) {
         bvt_enqueue(&rq->bvt, &v->sched);
         check_preemption(rq, v->processor, v, t);
