@@ -162,7 +162,12 @@ static __attribute__((noinline)) void move(struct vcpu *v, struct run_queue *fro
 {
     catch_up(from, t);
     catch_up(to, t);
-    bvt_meet(&from->bvt, &to->bvt, balance_lag());
+    if (is_idle(from) && !from->bvt.count) {
+        bvt_level(&from->bvt, &to->bvt);
+        from->bvt.fresh = true;
+    } else {
+        bvt_meet(&from->bvt, &to->bvt, balance_lag());
+    }
     bvt_migrate(&v->sched, &from->bvt, &to->bvt);
     WRITE_ONCE(v->processor, (uint32_t)(to - run_queues));
 }

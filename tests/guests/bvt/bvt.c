@@ -1,5 +1,8 @@
-/* run: smp=2 */
-/* The parameters of Borrowed Virtual Time through Croft's own hypercall: set, read back, refused. */
+/* run: smp=2 append="dom0_max_vcpus=3" time=40 */
+/*
+ * Borrowed Virtual Time: its parameters through Croft's own hypercall, set, read back, refused; and the shares of three busy
+ * vcpus on two CPUs.
+ */
 #include "kit.h"
 
 #include "../../../hypervisor/hypercall/croft_abi.h"
@@ -28,7 +31,7 @@ static long get(uint32_t vcpu)
 
 static void defaults(void)
 {
-    for (unsigned vcpu = 0; vcpu < 2; vcpu++) {
+    for (unsigned vcpu = 0; vcpu < 3; vcpu++) {
         check_equal(get(vcpu), 0);
         check(op.domid == 0 && op.vcpu == vcpu && op.weight == 256 && !op.reserved, "weight %u", op.weight);
         check(!op.flags && !op.warp && !op.limit && !op.unwarp, "no warp");
@@ -81,7 +84,7 @@ static void refusals(void)
     op.limit = 0;
     op.unwarp = ~0UL;
     check_equal(set(0, CROFT_SCHED_SET_WARP), -EINVAL);
-    check_equal(set(2, CROFT_SCHED_SET_WEIGHT), -ENOENT);
+    check_equal(set(3, CROFT_SCHED_SET_WEIGHT), -ENOENT);
     check_equal(set(~0U, CROFT_SCHED_SET_WEIGHT), -ENOENT);
     check_equal(get(0), 0);
     check(op.weight == 256 && !op.warp && !op.limit && !op.unwarp, "refused is not half done: weight %u", op.weight);
@@ -110,7 +113,7 @@ static void walk(void)
         n++;
         op.vcpu++;
     }
-    check_equal(n, 2);
+    check_equal(n, 3);
     check_equal(croft(CROFT_OP_sched_next), -ENOENT);
     op.domid = DOMID_SELF;
     check_equal(croft(CROFT_OP_sched_next), -ENOENT);
@@ -129,6 +132,60 @@ static void allowance(void)
     check_equal(croft(CROFT_OP_sched_get_allowance), before);
 }
 
+static void busy(void)
+{
+    for (;;)
+        asm volatile("pause");
+}
+
+/* What each vcpu gets in a second, in hundredths of a CPU. */
+static void measure(int *got)
+{
+    struct vcpu_runstate_info before[3], after[3];
+    uint64_t start = time_now(), length;
+
+    for (unsigned i = 0; i < 3; i++)
+        check_quiet(vcpu_op(VCPUOP_get_runstate_info, i, &before[i]) == 0, "runstate of vcpu %u", i);
+    spin_ns(1000000000);
+    length = time_now() - start;
+    for (unsigned i = 0; i < 3; i++) {
+        check_quiet(vcpu_op(VCPUOP_get_runstate_info, i, &after[i]) == 0, "runstate of vcpu %u", i);
+        got[i] = (int)((after[i].time[RUNSTATE_running] - before[i].time[RUNSTATE_running]) * 100 / length);
+    }
+}
+
+/* Where the host is busy, it takes processors away for longer than the scheduler remembers: a good second is waited for. */
+static void check_shares(const char *what, const int *share)
+{
+    int got[3];
+    bool well = false;
+
+    for (unsigned attempt = 0; attempt < 10 && !well; attempt++) {
+        measure(got);
+        well = true;
+        for (unsigned i = 0; i < 3; i++)
+            well = well && got[i] > share[i] - 6 && got[i] < share[i] + 6;
+    }
+    check(well, "%s: %d, %d, %d of %d, %d, %d", what, got[0], got[1], got[2], share[0], share[1], share[2]);
+}
+
+static void shares(void)
+{
+    static struct vcpu_guest_context context;
+
+    op = (struct croft_sched){.weight = 256};
+    check_equal(set(1, CROFT_SCHED_SET_WEIGHT | CROFT_SCHED_SET_WARP), 0);
+    for (unsigned vcpu = 1; vcpu < 3; vcpu++) {
+        vcpu_context_fill(&context, vcpu, busy);
+        check_equal(vcpu_op(VCPUOP_initialise, vcpu, &context), 0);
+        check_equal(vcpu_op(VCPUOP_up, vcpu, NULL), 0);
+    }
+    check_shares("equal weights", (int[]){67, 67, 67});
+    op = (struct croft_sched){.weight = 512};
+    check_equal(set(0, CROFT_SCHED_SET_WEIGHT), 0);
+    check_shares("twice the weight", (int[]){100, 50, 50});
+}
+
 GUEST("bvt")
 {
     defaults();
@@ -136,4 +193,5 @@ GUEST("bvt")
     refusals();
     walk();
     allowance();
+    shares();
 }
