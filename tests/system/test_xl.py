@@ -215,6 +215,23 @@ def test_sched_credit2(dom0, tiny):
     assert re.search(r"^tiny +\d+ +256\b", dom0.run("xl sched-credit2"), re.M)
     dom0.run(f"xl sched-credit2 -d {tiny} -w 512")
     assert re.search(r"^tiny +\d+ +512\b", dom0.run(f"xl sched-credit2 -d {tiny}"), re.M)
+    dom0.run(f"xl sched-credit2 -d {tiny} -w 256")
+
+
+def test_croft_sched(dom0, tiny):
+    """Croft's own tool, beside xl: what Borrowed Virtual Time has more than weights."""
+    domid = dom0.run(f"xl domid {tiny}")
+    dom0.run(f"croft-sched -d {tiny} -v 1 -w 300 --warp 10 --limit 2 --unwarp 20")
+    lines = dom0.run(f"croft-sched -d {tiny}").splitlines()
+    assert [line.split()[:6] for line in lines[1:3]] == [[domid, "0", "256", "0.000", "0.000", "0.000"],
+                                                         [domid, "1", "300", "10.000", "2.000", "20.000"]]
+    assert re.match(r"context-switch allowance: \d+ us$", lines[3])
+    dom0.run(f"croft-sched -d {tiny} -v 1 -w 256 --warp 0 --limit 0 --unwarp 0")
+    dom0.run("croft-sched --allowance 3000")
+    assert "allowance: 3000 us" in dom0.run("croft-sched")
+    dom0.run("croft-sched --allowance " + re.search(r"(\d+) us", lines[3]).group(1))
+    assert "no such" in dom0.run("! croft-sched -d 77 2>&1")
+    assert "out of range" in dom0.run("! croft-sched --allowance 2000000 2>&1")
 
 
 def test_network_attach_and_detach(dom0, tiny):
