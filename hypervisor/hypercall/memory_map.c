@@ -69,7 +69,7 @@ long memory_get_map(uint64_t arg)
     }
     spin_unlock(&d->lock);
     if (!count)
-        return -ENOSYS; /* a guest then takes its memory to be in one piece */
+        return -ENOSYS;                                  /* a guest then takes its memory to be in one piece */
     request.nr_entries = min(request.nr_entries, count); /* as many as there is room for: the ABI's rule */
     if (copy_to_guest(request.buffer.p, entries, request.nr_entries * sizeof(entries[0])) ||
         copy_to_guest((void *)arg, &request, sizeof(request)))
