@@ -92,7 +92,7 @@ def test_disk_keeps_what_is_written(dom0, debian, kind):
     dom0.run(f"xl block-attach debian {target}")
     with dom0.guest_console(debian) as guest:
         guest.run("for i in $(seq 20); do [ -b /dev/xvdc ] && break; sleep 1; done")
-        guest.run("head -c 64M /dev/urandom | tee /dev/xvdc | md5sum >/run/sum; sync; echo 3 >/proc/sys/vm/drop_caches", 180)
+        guest.run("head -c 64M /dev/urandom | tee /dev/xvdc | md5sum >/run/sum; sync /dev/xvdc; echo 3 >/proc/sys/vm/drop_caches", 180)
         want = guest.run("cat /run/sum")
         assert guest.run("md5sum </dev/xvdc", 120) == want
     dom0.run("xl block-detach debian xvdc")
@@ -107,6 +107,8 @@ def test_files_go_both_ways_over_the_network(dom0, debian):
         guest.run("python3 -m http.server 8000 >/dev/null 2>&1 & true")
     dom0.wait_until("curl -sS -m 5 -o /dev/null http://debian:8000/", 60)
     assert dom0.run("curl -sS http://debian:8000/file | md5sum", 120) == want
+    with dom0.guest_console(debian) as guest:
+        guest.run("kill %1; wait", check=False)
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=extra)])
