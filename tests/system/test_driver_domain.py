@@ -34,8 +34,9 @@ def use(m, disk="xvda"):
     """The client reads its disk and fetches a file through the driver domain."""
     want = m.run("cat /run/sum")
     with m.guest_console("tiny") as guest:
-        # The back end is ready a while after the device was attached.
-        guest.run("for i in $(seq 90); do [ -e /sys/class/net/eth0 ] && break; sleep 1; done; ls /sys/class/net", 120)
+        # The back ends are ready a while after the devices were attached.
+        guest.run(f"for i in $(seq 90); do [ -e /sys/class/net/eth0 -a -b /dev/{disk} ] && break; sleep 1; done; ls /sys/class/net",
+                  120)
         guest.run("ifconfig eth0 10.8.0.2 netmask 255.255.255.0 up; for i in $(seq 20); do ping -c 1 -W 1 10.8.0.1 && break; done")
         assert guest.run(f"md5sum </dev/{disk}", 120) == want
         assert guest.run("wget -q -O - http://10.8.0.1:8000/file | wc -c", 120) == str(8 << 20)
