@@ -150,7 +150,7 @@ def test_a_guest_may_not_manage(dom0, debian):
     """xl in a guest is refused, with a line in the log that says what was asked."""
     dom0.run("xl dmesg -c >/dev/null")
     with dom0.guest_console(debian) as guest:
-        assert re.search(r"not permitted|Permission denied|failed", guest.run("! xl list 2>&1"))
+        assert re.search(r"not permitted|Permission denied", guest.run("! xl list 2>&1"))
     if not dom0.on_xen:
         assert re.search(r"d\d+.*sysctl", dom0.run("xl dmesg"))
 
