@@ -68,6 +68,7 @@ void without_privilege(void)
         {__HYPERVISOR_sysctl, "hypercall sysctl needs privilege"},
         {__HYPERVISOR_platform_op, "hypercall platform_op needs privilege"},
         {__HYPERVISOR_arch_0, "hypercall mca needs privilege"},
+        {__HYPERVISOR_arch_7, "hypercall croft_op needs privilege"},
     };
 
     child_start(&c);
