@@ -1,5 +1,5 @@
 # make bench: the figures of docs/speed.md, measured; CROFT=... measures another hypervisor
-.PHONY: bench bench-guests
+.PHONY: bench bench-guests bench-queries
 $(BUILD)/bench/%.so: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra -Wno-unused-parameter -Werror -shared -fPIC $< -o $@
@@ -13,3 +13,7 @@ bench: $(BUILD)/croft.elf guests-build $(BUILD)/bench/count.so $(BUILD)/bench/wo
 bench-guests: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD) $(BUILD)/bench/profile.so
 	@tools/need run
 	@bench/guests
+# How long xl's questions take
+bench-queries: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
+	@tools/need run
+	@bench/queries
