@@ -44,8 +44,9 @@ struct vcpu {
     struct event_vcpu event;
     struct pv_vcpu pv;
 
-    struct timer singleshot, periodic;
+    struct timer singleshot, periodic, virtual_timer;
     ns_t periodic_period, periodic_last;
+    ns_t virtual_at;          /* the run time at which virtual_timer fires, or 0 */
     uint64_t runstate_guest;  /* guest virtual address of the registered runstate area, or 0 */
     uint64_t time_info_guest; /* registered secondary vcpu_time_info, or 0 */
     struct vcpu_time_info time_info;

@@ -1,4 +1,4 @@
-/* Croft's own hypercall: the parameters of Borrowed Virtual Time. Reached only by privileged domains (dispatch.c). */
+/* Croft's own hypercall: the parameters of Borrowed Virtual Time, for privileged domains; a vcpu's timer in virtual time. */
 #include "hypercall/croft_abi.h"
 
 #include "boot/options.h"
@@ -6,6 +6,7 @@
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "sched/guest_timer.h"
 
 static long sched_get(struct vcpu *v, struct croft_sched *op)
 {
@@ -84,6 +85,8 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
     struct croft_sched op;
     long rc;
 
+    if (command < CROFT_OP_set_virtual_timer && !current->domain->is_privileged)
+        return refuse(-EPERM, "croft_op: command %u needs privilege\n", command);
     switch (command) {
     case CROFT_OP_sched_get:
     case CROFT_OP_sched_next:
@@ -100,6 +103,11 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
         if (arg > CROFT_SCHED_ALLOWANCE_MAX)
             return refuse(-EINVAL, "croft_op: an allowance of %lu us\n", arg);
         WRITE_ONCE(options.sched_allowance_us, (uint32_t)arg);
+        return 0;
+    case CROFT_OP_set_virtual_timer:
+        if (arg > CROFT_VIRTUAL_TIME_MAX)
+            return refuse(-EINVAL, "croft_op: a timer at %lu ns of run time\n", arg);
+        guest_timer_virtual(current, arg);
         return 0;
     default:
         return refuse(-ENOSYS, "croft_op: command %u\n", command);

@@ -50,7 +50,7 @@
     X(sysctl, true)                                                                                                    \
     X(xenpmu_op, false)                                                                                                \
     X(mca, true)                                                                                                       \
-    X(croft_op, true)
+    X(croft_op, false)
 
 #define ROW(n, privileged) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged},
 #define ENTRY(n, privileged) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,

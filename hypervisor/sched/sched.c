@@ -561,6 +561,8 @@ static void set_slice(struct run_queue *rq, struct vcpu *next, ns_t t)
         timer_stop(&rq->slice);
 }
 
+static bool has_timers_while_running(const struct vcpu *v) { return v->periodic_period | v->virtual_at; }
+
 void schedule(void)
 {
     unsigned long flags = irq_save();
@@ -608,9 +610,9 @@ void schedule(void)
 
     /* From here 'running' is seen before next's pending events are looked at (vcpu_kick does it the other way round). */
     smp_mb();
-    if (next != prev && prev->periodic_period)
+    if (next != prev && has_timers_while_running(prev))
         guest_timer_switch_out(prev);
-    if (next->periodic_period)
+    if (has_timers_while_running(next))
         guest_timer_switch_in(next);
     if (next != prev)
         context_switch(prev, next);

@@ -441,6 +441,101 @@ static void test_guest_timers(void **state)
     assert_int_equal(virqs[0], 18);
 }
 
+/* The timer in virtual time fires when its vcpu has run for so long, however little of real time that is. */
+static void test_virtual_timer(void **state)
+{
+    ns_t at;
+
+    up(0);
+    pass(MILLISECS(3));
+    at = ran(0) + MILLISECS(10);
+    this = v[0].processor;
+    guest_timer_virtual(&v[0], at);
+    pass(MILLISECS(6));
+    this = v[0].processor;
+    vcpu_block();
+    settle();
+    assert_false(timer_armed(&v[0].virtual_timer));
+    pass(MILLISECS(500));
+    assert_int_equal(virqs[0], 0);
+    assert_int_equal(ran(0), at - MILLISECS(4));
+    vcpu_kick(&v[0]);
+    pass(MILLISECS(4) - 1);
+    assert_int_equal(virqs[0], 0);
+    pass(1);
+    assert_int_equal(virqs[0], 1);
+    assert_int_equal(ran(0), at);
+    pass(MILLISECS(50)); /* once */
+    assert_int_equal(virqs[0], 1);
+
+    infos[0].evtchn_upcall_pending = 0;
+    this = v[0].processor;
+    guest_timer_virtual(&v[0], ran(0)); /* has been */
+    assert_int_equal(virqs[0], 2);
+    guest_timer_virtual(&v[0], ran(0) + MILLISECS(1));
+    guest_timer_virtual(&v[0], 0);
+    pass(MILLISECS(5));
+    assert_int_equal(virqs[0], 2);
+}
+
+static void test_virtual_timer_of_a_paused_domain(void **state)
+{
+    ns_t at;
+
+    up(0);
+    settle();
+    at = ran(0) + MILLISECS(10);
+    this = v[0].processor;
+    guest_timer_virtual(&v[0], at);
+    pass(MILLISECS(4));
+    domain_pause_nosync(&d);
+    pass(SECONDS(1));
+    assert_int_equal(ran(0), at - MILLISECS(6));
+    assert_int_equal(virqs[0], 0);
+    domain_unpause(&d);
+    pass(MILLISECS(6));
+    assert_int_equal(virqs[0], 1);
+    assert_int_equal(ran(0), at);
+}
+
+/* Two busy vcpus on one CPU: each has its own virtual time, and its timer goes along when it goes elsewhere. */
+static void test_virtual_timers_beside_each_other(void **state)
+{
+    cpumask_t first = {{1}}, third = {{4}};
+    ns_t at[2], start;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(vcpu_set_affinity(&v[i], &first), 0);
+        up(i);
+    }
+    pass(MILLISECS(20));
+    for (unsigned i = 0; i < 2; i++)
+        at[i] = ran(i) + MILLISECS(30 + 10 * i);
+    start = clock_now;
+    for (unsigned done = 0; done < 2; pass(MILLISECS(1)))
+        for (unsigned i = 0; i < 2; i++)
+            if (runs(i) && !v[i].virtual_at) {
+                this = 0;
+                guest_timer_virtual(&v[i], at[i]);
+                done++;
+            }
+    while (!virqs[0]) {
+        assert_true(clock_now - start < MILLISECS(200));
+        assert_true(ran(0) < at[0]);
+        pass(MICROSECS(10));
+    }
+    assert_true(ran(0) >= at[0] && ran(0) <= at[0] + MICROSECS(10));
+    assert_true(clock_now - start > MILLISECS(50));
+    assert_int_equal(virqs[1], 0);
+    assert_int_equal(vcpu_set_affinity(&v[1], &third), 0);
+    settle();
+    assert_true(runs(1) && v[1].processor == 2);
+    pass(at[1] - ran(1) - 1);
+    assert_int_equal(virqs[1], 0);
+    pass(1);
+    assert_int_equal(virqs[1], 1);
+}
+
 static void test_random(void **state)
 {
     ns_t start = clock_now;
@@ -791,6 +886,9 @@ int main(void)
         TEST(test_yield, setup_one),
         TEST(test_warp_preempts_at_once, setup_one),
         TEST(test_guest_timers, setup_one),
+        TEST(test_virtual_timer, setup_one),
+        TEST(test_virtual_timer_of_a_paused_domain, setup),
+        TEST(test_virtual_timers_beside_each_other, setup),
         TEST(test_random, setup),
         TEST(test_two_cpus, setup_two),
         TEST(test_random_shares, setup),
