@@ -12,7 +12,7 @@
 #define OPTION_DEFAULTS                                                                                                \
     {                                                                                                                  \
         .loglvl = LOG_INFO, .guest_loglvl = LOG_WARNING, .console = "com1", .x2apic = true, .smap = true,              \
-        .smep = true, .sched_allowance_us = 5000                                                                       \
+        .smep = true, .sched_allowance_us = 5000, .timer_slop = 50000                                                  \
     }
 
 struct options options = OPTION_DEFAULTS;
@@ -308,6 +308,8 @@ static const struct option {
            "Report a CPU that makes no progress for 5 seconds, by NMI."),
     OPTION("sched_allowance_us", parse_uint, sched_allowance_us, "MICROSECONDS", "5000",
            "Context-switch allowance of Borrowed Virtual Time: how far a vcpu may run ahead of the next one."),
+    OPTION("timer_slop", parse_uint, timer_slop, "NANOSECONDS", "50000",
+           "How late a timer may be in order to share an interrupt with another one. None is early."),
     {{"placeholder", "", "", "Written by GRUB's scripts in front of the options; means nothing."}, parse_nothing, NULL},
     {{"no-real-mode", "", "", "Written by GRUB's scripts; means nothing: Croft never uses real mode."},
      parse_nothing,

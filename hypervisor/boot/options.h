@@ -20,6 +20,7 @@ struct options {
     char reboot[16];             /* "acpi", "kbd", "triple", "" = try all in that order */
     uint64_t mem;                /* use only RAM below this, 0: all */
     uint32_t sched_allowance_us; /* BVT context-switch allowance */
+    uint32_t timer_slop;         /* ns: sched/timer.c */
 };
 extern struct options options;
 

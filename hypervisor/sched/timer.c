@@ -1,12 +1,17 @@
 /*
  * Timers: a pairing heap per CPU. Armed timers of a CPU hang below a root that expires first; a new one is compared with
- * the root and becomes its child or its parent. Only taking out a timer with children costs more.
+ * the root and becomes its child or its parent. Only taking out a timer with children costs more, over many calls
+ * O(log n) each.
  *
  * The hardware is armed for the root, and left alone when the root goes later: the interrupt that then comes too early
  * only arms it anew. A timer set from another CPU raises that CPU's timer softirq, which arms its hardware.
+ *
+ * Slop joins neighbours: when timers were run, the next interrupt comes no sooner than options.timer_slop later, and all
+ * that expired by then run together. So a timer may be late by the slop, and is never early.
  */
 #include "sched/timer.h"
 
+#include "boot/options.h"
 #include "cpu/percpu.h"
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
@@ -118,12 +123,14 @@ static struct timer_queue *queue_lock(struct timer *t)
     }
 }
 
-/* This CPU's hardware shall interrupt in time for the root. The queue's lock is held. */
-static void hardware_arm(struct timer_queue *q)
+/* This CPU's hardware shall interrupt for the root, which has not expired at t, now. The queue's lock is held. */
+static void hardware_arm(struct timer_queue *q, ns_t t)
 {
-    if (q->root && q->root->expires < q->hardware) {
-        q->hardware = q->root->expires;
-        apic_timer_arm(time_tsc_of(q->hardware));
+    ns_t at = max(q->root->expires, t + options.timer_slop);
+
+    if (at < q->hardware) {
+        q->hardware = at;
+        apic_timer_arm(time_tsc_of(at));
     }
 }
 
@@ -226,8 +233,9 @@ void timers_run(void)
 {
     struct timer_queue *q = &timer_queues[cpu_id()];
     unsigned long flags = spin_lock_irqsave(&q->lock);
+    ns_t at = 0;
 
-    while (q->root && q->root->expires <= now()) {
+    while (q->root && q->root->expires <= (at = now())) {
         struct timer *t = q->root;
         void (*handler)(void *) = t->handler;
         void *arg = t->arg;
@@ -241,7 +249,8 @@ void timers_run(void)
         flags = spin_lock_irqsave(&q->lock);
         q->running = NULL;
     }
-    hardware_arm(q);
+    if (q->root)
+        hardware_arm(q, at);
     spin_unlock_irqrestore(&q->lock, flags);
 }
 

@@ -37,6 +37,7 @@ static void defaults(void **state)
     assert_false(options.noreboot || options.hpet_off || options.acpi_off || options.watchdog);
     assert_int_equal(options.dom0_mem, 0);
     assert_int_equal(options.sched_allowance_us, 5000);
+    assert_int_equal(options.timer_slop, 50000);
 }
 
 static void sizes(void **state)

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
+#include "boot/options.h"
 #include "cpu/cpumask.h"
 #include "cpu/percpu.h"
 #include "cpu/softirq.h"
@@ -15,11 +17,13 @@
 #include "platform/apic.h"
 #include "sched/time.h"
 
+struct options options;
 static struct percpu cpus[2];
 static unsigned this;
 static ns_t clock_now;
 static ns_t hardware[2];
 static bool softirq[2];
+static unsigned interrupts;
 cpumask_t cpu_online;
 
 struct percpu *this_cpu(void) { return &cpus[this]; }
@@ -32,7 +36,7 @@ void log_print(enum log_level level, const char *fmt, ...) {}
 
 static void on_cpu(unsigned cpu) { this = cpu; }
 
-/* Time passes; interrupts and softirqs happen. */
+/* Time passes; interrupts and softirqs happen, those of the last moment not yet. */
 static void pass(ns_t t)
 {
     ns_t end = clock_now + t;
@@ -58,6 +62,7 @@ static void pass(ns_t t)
             on_cpu(c);
             if (hardware[c] <= clock_now) {
                 hardware[c] = NS_NEVER;
+                interrupts++;
                 timer_interrupt();
                 softirq[c] |= cpus[c].softirq_pending != 0;
                 cpus[c].softirq_pending = 0;
@@ -73,6 +78,8 @@ static int setup(void **state)
     memset(cpus, 0, sizeof(cpus));
     memset(&cpu_online, 0, sizeof(cpu_online));
     clock_now = 1000;
+    options.timer_slop = 0;
+    interrupts = 0;
     for (unsigned c = 0; c < 2; c++) {
         cpus[c].id = c;
         cpumask_set(c, &cpu_online);
@@ -100,7 +107,7 @@ static void fired(void *arg)
 
     assert_true(model[i].armed);
     assert_true(clock_now >= model[i].expires);
-    assert_true(clock_now <= model[i].expires + 1 || model[i].expires < 2000);
+    assert_true(clock_now <= model[i].expires + 1 + options.timer_slop || model[i].expires < 2000);
     assert_int_equal(this, model[i].cpu);
     assert_false(timer_armed(&timers[i]));
     model[i].armed = false;
@@ -202,7 +209,120 @@ static void test_rearm_in_handler(void **state)
     assert_false(timer_armed(&t));
 }
 
-static void test_random(void **state)
+/* Neighbours share an interrupt, those that are further apart do not, and nothing is early or later than the slop. */
+static void test_slop_joins_neighbours(void **state)
+{
+    ns_t start = clock_now;
+
+    init_timers();
+    options.timer_slop = 50;
+    for (unsigned i = 0; i < 10; i += 2) /* CPU 0's, set before any of them is near */
+        set(i, start + 1000 + 5 * i);
+    set(10, start + 1051);
+    set(12, start + 1200);
+    pass(1000);
+    assert_int_equal(interrupts, 0);
+    pass(1);
+    assert_int_equal(model[0].fired, 1); /* exactly */
+    assert_int_equal(model[2].fired, 0);
+    pass(49);
+    assert_int_equal(model[2].fired, 0);
+    pass(1);
+    for (unsigned i = 2; i < 10; i += 2)
+        assert_int_equal(model[i].fired, 1);
+    assert_int_equal(interrupts, 2);
+    assert_int_equal(model[10].fired, 0);
+    pass(49);
+    assert_int_equal(model[10].fired, 0);
+    pass(1);
+    assert_int_equal(model[10].fired, 1);
+    assert_int_equal(interrupts, 3);
+    assert_int_equal(hardware[0], start + 1200); /* further off than the slop: exact */
+    set(14, clock_now + 3);                      /* set here and now: exact as well */
+    assert_int_equal(hardware[0], clock_now + 3);
+    pass(4);
+    assert_int_equal(model[14].fired, 1);
+    pass(200);
+    assert_int_equal(model[12].fired, 1);
+}
+
+/* ---- The heap's own rules, seen through the links of the timers ---- */
+
+/* All below t and beside it: who points to whom, and nobody expires before the one above. Returns how many. */
+static unsigned check_below(const struct timer *t, unsigned cpu)
+{
+    unsigned n = 0;
+    const struct timer *before = t;
+
+    for (const struct timer *c = t->child; c; before = c, c = c->next) {
+        assert_ptr_equal(c->prev, before);
+        assert_true(c->armed && c->cpu == cpu);
+        assert_true(c->expires >= t->expires);
+        n += 1 + check_below(c, cpu);
+    }
+    return n;
+}
+
+static void check_heaps(void)
+{
+    for (unsigned c = 0; c < 2; c++) {
+        unsigned armed = 0, roots = 0, found = 0;
+
+        for (unsigned i = 0; i < N; i++) {
+            if (!timers[i].armed || timers[i].cpu != c)
+                continue;
+            armed++;
+            if (!timers[i].prev) {
+                roots++;
+                assert_null(timers[i].next);
+                found = 1 + check_below(&timers[i], c);
+            }
+        }
+        assert_int_equal(roots, armed != 0);
+        assert_int_equal(found, armed);
+    }
+}
+
+/* Many more timers than anybody has: if a step took time in proportion to their number, this would not end. */
+static unsigned in_order;
+static ns_t last_expires;
+static void fired_in_order(void *arg)
+{
+    struct timer *t = arg;
+
+    assert_true(t->expires >= last_expires);
+    last_expires = t->expires;
+    in_order++;
+}
+
+static void test_many(void **state)
+{
+    enum { MANY = 200000 };
+    struct timer *many = calloc(MANY, sizeof(*many));
+    clock_t start = clock();
+
+    assert_non_null(many);
+    srand(5);
+    for (unsigned order = 0; order < 3; order++) { /* forwards, backwards, random */
+        in_order = 0;
+        last_expires = 0;
+        clock_now += 10 * MANY;
+        for (unsigned i = 0; i < MANY; i++) {
+            timer_init(&many[i], fired_in_order, &many[i], 0);
+            timer_set(&many[i], clock_now + 1 + (order == 0 ? i : order == 1 ? MANY - i : (unsigned)rand() % MANY));
+        }
+        for (unsigned i = 0; i < MANY; i += 2)
+            timer_stop(&many[i]);
+        clock_now += 2 * MANY;
+        softirq[0] = true;
+        pass(1);
+        assert_int_equal(in_order, MANY / 2);
+    }
+    assert_true(clock() - start < 20 * CLOCKS_PER_SEC);
+    free(many);
+}
+
+static void random_steps(void)
 {
     init_timers();
     srand(6);
@@ -226,18 +346,34 @@ static void test_random(void **state)
             set(i, clock_now + rand() % 3000);
         }
         assert_int_equal(timer_armed(&timers[i]), model[i].armed);
+        if (step % 64 == 0)
+            check_heaps();
     }
     pass(10000);
     for (unsigned i = 0; i < N; i++)
         assert_false(model[i].armed);
 }
 
+static void test_random(void **state) { random_steps(); }
+
+static void test_random_with_slop(void **state)
+{
+    options.timer_slop = 100;
+    random_steps();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-        TEST(test_order),  TEST(test_past_and_stop), TEST(test_other_cpu), TEST(test_rearm_in_handler),
+        TEST(test_order),
+        TEST(test_past_and_stop),
+        TEST(test_other_cpu),
+        TEST(test_rearm_in_handler),
+        TEST(test_slop_joins_neighbours),
+        TEST(test_many),
         TEST(test_random),
+        TEST(test_random_with_slop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
