@@ -70,6 +70,8 @@ static void watchdog_expired(void *arg)
 {
     struct domain *d = arg;
 
+    if (READ_ONCE(d->shut_down)) /* suspended, say: it cannot look after anything, and what it stopped for stays */
+        return;
     log_warning("%s: its watchdog was not looked after in time\n", d->name);
     domain_shutdown(d, SHUTDOWN_watchdog);
 }
