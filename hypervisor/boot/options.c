@@ -304,8 +304,6 @@ static const struct option {
     OPTION("x2apic", parse_bool, x2apic, BOOLEAN, "yes", "Use the local APIC's x2APIC mode where there is one."),
     OPTION("smep", parse_bool, smep, BOOLEAN, "yes", "Use supervisor-mode execution prevention where there is one."),
     OPTION("smap", parse_bool, smap, BOOLEAN, "yes", "Use supervisor-mode access prevention where there is one."),
-    OPTION("watchdog", parse_bool, watchdog, BOOLEAN, "no",
-           "Report a CPU that makes no progress for 5 seconds, by NMI."),
     OPTION("sched_allowance_us", parse_uint, sched_allowance_us, "MICROSECONDS", "5000",
            "Context-switch allowance of Borrowed Virtual Time: how far a vcpu may run ahead of the next one."),
     OPTION("timer_slop", parse_uint, timer_slop, "NANOSECONDS", "50000",

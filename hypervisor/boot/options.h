@@ -16,7 +16,7 @@ struct options {
         uint16_t port;
         uint8_t irq;
     } com[2]; /* baud 0: leave; port 0: legacy default */
-    bool x2apic, smap, smep, hpet_off, acpi_off, watchdog;
+    bool x2apic, smap, smep, hpet_off, acpi_off;
     char reboot[16];             /* "acpi", "kbd", "triple", "" = try all in that order */
     uint64_t mem;                /* use only RAM below this, 0: all */
     uint32_t sched_allowance_us; /* BVT context-switch allowance */

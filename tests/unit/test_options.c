@@ -34,7 +34,7 @@ static void defaults(void **state)
     assert_int_equal(options.guest_loglvl, LOG_WARNING);
     assert_string_equal(options.console, "com1");
     assert_true(options.smap && options.smep && options.x2apic);
-    assert_false(options.noreboot || options.hpet_off || options.acpi_off || options.watchdog);
+    assert_false(options.noreboot || options.hpet_off || options.acpi_off);
     assert_int_equal(options.dom0_mem, 0);
     assert_int_equal(options.sched_allowance_us, 5000);
     assert_int_equal(options.timer_slop, 50000);
@@ -78,13 +78,13 @@ static void sizes(void **state)
 
 static void booleans(void **state)
 {
-    static const char *const on[] = {"watchdog",     "watchdog=1",    "watchdog=on",
-                                     "watchdog=yes", "watchdog=true", "watchdog=enable"};
+    static const char *const on[] = {"noreboot",     "noreboot=1",    "noreboot=on",
+                                     "noreboot=yes", "noreboot=true", "noreboot=enable"};
     static const char *const off[] = {"smap=0", "smap=off", "smap=no", "smap=false", "smap=disable", "no-smap"};
 
     for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
         PARSES(on[i]);
-        assert_true(options.watchdog);
+        assert_true(options.noreboot);
     }
     for (size_t i = 0; i < ARRAY_SIZE(off); i++) {
         PARSES(off[i]);
