@@ -1,6 +1,9 @@
 /*
  * Does time go back between CPUs? A thread on each CPU reads a clock and compares it with the latest value that any
- * thread had published before this read began. Arguments: seconds. Exit status 1: it went back.
+ * thread had published before this read began. Exit status 1: it went back.
+ * And by how much do the clocks differ? A token with the time at which it was given away goes from CPU to CPU, up and down
+ * again: if it seems to need longer upwards than downwards, at the least, one of the two clocks is ahead by half of that.
+ * Arguments: seconds; "load": a thread on each CPU that computes, besides.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -8,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +21,12 @@ static const clockid_t ids[TSC] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_R
 
 static _Atomic uint64_t latest[CLOCKS], steps_back[CLOCKS], worst[CLOCKS], reads;
 static uint64_t seconds = 10;
+static long cpus;
+
+/* The token's step and when it was given away. At step s it is at CPU 0, 1, ... n-1, n-2, ... 1, 0, 1, ... */
+static _Atomic uint64_t token_step, token_time, token_back;
+/* How long it took at the least from CPU i to i + 1, and from i + 1 to i; of who holds the token */
+static uint64_t least[MAX_CPUS][2], passes;
 
 static uint64_t read_clock(int clock)
 {
@@ -32,16 +42,79 @@ static uint64_t read_clock(int clock)
     return t.tv_sec * 1000000000UL + t.tv_nsec;
 }
 
-static void *watch(void *arg)
+static void stay_on(intptr_t cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
-    CPU_SET((intptr_t)arg, &set);
+    CPU_SET(cpu, &set);
     if (sched_setaffinity(0, sizeof(set), &set)) {
         perror("sched_setaffinity");
         exit(1);
     }
+}
+
+static long token_at(uint64_t step)
+{
+    long n = step % (2 * cpus - 2);
+
+    return n < cpus ? n : 2 * cpus - 2 - n;
+}
+
+/* Passes the token on if it is here. */
+static void pass_token(long cpu)
+{
+    uint64_t step = token_step, given, t, took;
+    long from;
+
+    if (cpus < 2 || token_at(step) != cpu)
+        return;
+    given = token_time;
+    t = read_clock(0);
+    if (step && t < given)
+        token_back++;
+    if (step && t >= given) {
+        took = t - given;
+        from = token_at(step - 1);
+        passes++;
+        if (took < least[from < cpu ? from : cpu][from > cpu])
+            least[from < cpu ? from : cpu][from > cpu] = took;
+    }
+    token_time = read_clock(0);
+    token_step = step + 1;
+}
+
+static void report_token(void)
+{
+    uint64_t differ = 0, slowest = 0;
+
+    for (long i = 0; i + 1 < cpus; i++) {
+        uint64_t up = least[i][0], down = least[i][1], d = (up > down ? up - down : down - up) / 2;
+
+        if (up == UINT64_MAX || down == UINT64_MAX) {
+            printf("token: passed %lu times, not once around\n", passes);
+            return;
+        }
+        differ = d > differ ? d : differ;
+        slowest = up + down > slowest ? up + down : slowest;
+    }
+    printf("token: passed %lu times, back in time %lu times; neighbours differ by %lu ns at most, known to %lu ns\n",
+           passes, token_back, differ, slowest / 2);
+}
+
+static void *compute(void *arg)
+{
+    volatile uint64_t x = 1;
+
+    stay_on((intptr_t)arg);
+    for (;;)
+        x = x * 6364136223846793005UL + 1442695040888963407UL;
+    return NULL;
+}
+
+static void *watch(void *arg)
+{
+    stay_on((intptr_t)arg);
     for (uint64_t start = read_clock(0); read_clock(0) - start < seconds * 1000000000UL; reads++) {
         for (int c = 0; c < CLOCKS; c++) {
             uint64_t before = latest[c], t = read_clock(c);
@@ -55,28 +128,36 @@ static void *watch(void *arg)
                    !__atomic_compare_exchange_n(&latest[c], &before, t, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
                 ;
         }
+        pass_token((intptr_t)arg);
     }
     return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    pthread_t threads[MAX_CPUS];
+    pthread_t threads[MAX_CPUS], load;
     int bad = 0;
 
+    cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (argc > 1)
         seconds = strtoul(argv[1], NULL, 10);
     if (cpus > MAX_CPUS)
         cpus = MAX_CPUS;
-    for (intptr_t i = 0; i < cpus; i++)
+    memset(least, 0xff, sizeof(least));
+    for (intptr_t i = 0; i < cpus; i++) {
         pthread_create(&threads[i], NULL, watch, (void *)i);
+        if (argc > 2 && !strcmp(argv[2], "load"))
+            pthread_create(&load, NULL, compute, (void *)i);
+    }
     for (long i = 0; i < cpus; i++)
         pthread_join(threads[i], NULL);
     for (int c = 0; c < CLOCKS; c++) {
         printf("%s: went back %lu times, at most by %lu\n", names[c], steps_back[c], worst[c]);
         bad |= steps_back[c] != 0;
     }
+    if (cpus > 1)
+        report_token();
+    bad |= token_back != 0;
     printf("monotonic: %ld CPUs, %lu rounds of %lu s\n", cpus, reads, seconds);
     return bad;
 }
