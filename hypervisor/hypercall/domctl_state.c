@@ -184,6 +184,15 @@ long domctl_set_vcpu_msrs(struct domain *d, struct xen_domctl *op)
     return 0;
 }
 
+/* A guest that comes from elsewhere brings the rate of its TSC there (0: a new one). Two measurements of one machine are within
+ * a thousandth of each other. Its time page has this machine's scale, but what else it remembers of the rate is wrong. */
+static bool other_tsc_rate(uint64_t khz)
+{
+    uint64_t here = time_scale.tsc_khz;
+
+    return khz && (khz > here ? khz - here : here - khz) > here / 1000;
+}
+
 /* A guest's TSC is the processor's: there is nothing to emulate, so no mode that asks for it. */
 long domctl_settscinfo(struct domain *d, struct xen_domctl *op)
 {
@@ -193,6 +202,9 @@ long domctl_settscinfo(struct domain *d, struct xen_domctl *op)
         return refuse(-EOPNOTSUPP,
                       "settscinfo: mode %u for d%u: the TSC is not emulated; use tsc_mode=\"default\" or \"native\"\n",
                       t->tsc_mode, d->id);
+    if (other_tsc_rate(t->gtsc_khz))
+        log_warning("%s: its TSC ran at %u kHz where it was saved, and runs at %lu kHz here\n", d->name, t->gtsc_khz,
+                    time_scale.tsc_khz);
     d->tsc_mode = t->tsc_mode;
     d->tsc_incarnation = t->incarnation;
     return 0;

@@ -147,7 +147,8 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned on)
     v->processor = on;
     return v;
 }
-void time_update_wallclock(struct domain *d) {}
+static int64_t offset_shown; /* of the wall clock, when it was written last */
+void time_update_wallclock(struct domain *d) { offset_shown = d->time_offset_seconds; }
 void time_update_vcpu(struct vcpu *v) {}
 ns_t now(void) { return 777; }
 int vcpu_set_weight(struct vcpu *v, uint32_t weight)
@@ -688,6 +689,35 @@ static void msrs(void **state)
     assert_int_equal(doms[1].tsc_mode, 2);
 }
 
+/* What a restored domain brings of its time base. */
+static void time_base(void **state)
+{
+    FRESH();
+    op.u.settimeoffset.time_offset_seconds = -3600;
+    assert_int_equal(CALL(settimeoffset, 1), 0);
+    assert_int_equal(offset_shown, -3600);
+    FRESH();
+    assert_int_equal(CALL(gettscinfo, 1), 0);
+    assert_int_equal(op.u.tsc_info.elapsed_nsec, 777);
+    assert_int_equal(CALL(settscinfo, 1), 0); /* as it was saved */
+    op.u.tsc_info.gtsc_khz = 2000000 + 1900;  /* the same rate, measured anew */
+    op.u.tsc_info.incarnation = 3;
+    assert_int_equal(CALL(settscinfo, 1), 0);
+    op.u.tsc_info.gtsc_khz = 0; /* a new domain */
+    assert_int_equal(CALL(settscinfo, 1), 0);
+    assert_string_equal(fake_log, "");
+    op.u.tsc_info.gtsc_khz = 2000000 + 2100;
+    assert_int_equal(CALL(settscinfo, 1), 0);
+    assert_non_null(strstr(fake_log, "ran at 2002100 kHz where it was saved, and runs at 2000000 kHz here"));
+    fake_log_clear();
+    op.u.tsc_info.gtsc_khz = 1000000;
+    assert_int_equal(CALL(settscinfo, 1), 0);
+    assert_non_null(strstr(fake_log, "ran at 1000000 kHz"));
+    FRESH();
+    assert_int_equal(CALL(gettscinfo, 1), 0);
+    assert_true(op.u.tsc_info.incarnation == 3 && op.u.tsc_info.gtsc_khz == 2000000);
+}
+
 static void affinities_and_weights(void **state)
 {
     uint8_t hard[16] = {2, 0}, soft[16] = {1}, all[16];
@@ -762,8 +792,8 @@ static void affinities_and_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(decoding), TEST(what_comes_back), TEST(creation), TEST(creation_refused),       TEST(pages),
-        TEST(contexts), TEST(extended_state),  TEST(msrs),     TEST(affinities_and_weights),
+        TEST(decoding), TEST(what_comes_back), TEST(creation), TEST(creation_refused), TEST(pages),
+        TEST(contexts), TEST(extended_state),  TEST(msrs),     TEST(time_base),        TEST(affinities_and_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
