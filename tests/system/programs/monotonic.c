@@ -1,8 +1,8 @@
 /*
  * Does time go back between CPUs? A thread on each CPU reads a clock and compares it with the latest value that any
  * thread had published before this read began. Exit status 1: it went back.
- * And by how much do the clocks differ? A token with the time at which it was given away goes from CPU to CPU, up and down
- * again: if it seems to need longer upwards than downwards, at the least, one of the two clocks is ahead by half of that.
+ * And by how much do the clocks differ? If a reading goes from one CPU to another quicker than back, at the least, one of the
+ * two clocks is ahead by half of that.
  * Arguments: seconds; "load": a thread on each CPU that computes, besides.
  */
 #define _GNU_SOURCE
@@ -23,10 +23,10 @@ static _Atomic uint64_t latest[CLOCKS], steps_back[CLOCKS], worst[CLOCKS], reads
 static uint64_t seconds = 10;
 static long cpus;
 
-/* The token's step and when it was given away. At step s it is at CPU 0, 1, ... n-1, n-2, ... 1, 0, 1, ... */
-static _Atomic uint64_t token_step, token_time, token_back;
-/* How long it took at the least from CPU i to i + 1, and from i + 1 to i; of who holds the token */
-static uint64_t least[MAX_CPUS][2], passes;
+/* CLOCK_MONOTONIC as it was read last, and in the low bits by which CPU; the least time from a reading on one CPU to one after
+ * it on another, [from][to]; readings that seemed to be before the one they came after */
+static _Atomic uint64_t mark, mark_back;
+static uint64_t least[MAX_CPUS][MAX_CPUS];
 
 static uint64_t read_clock(int clock)
 {
@@ -54,52 +54,36 @@ static void stay_on(intptr_t cpu)
     }
 }
 
-static long token_at(uint64_t step)
+static void compare(long cpu)
 {
-    long n = step % (2 * cpus - 2);
+    uint64_t before = mark, t = read_clock(0), from = before % MAX_CPUS;
+    int64_t took = (int64_t)(t - before / MAX_CPUS);
 
-    return n < cpus ? n : 2 * cpus - 2 - n;
+    if (took < 0)
+        mark_back++;
+    else if (before && from != (uint64_t)cpu && (uint64_t)took < least[from][cpu])
+        least[from][cpu] = took;
+    mark = t * MAX_CPUS + cpu;
 }
 
-/* Passes the token on if it is here. */
-static void pass_token(long cpu)
+static void report_comparison(void)
 {
-    uint64_t step = token_step, given, t, took;
-    long from;
+    uint64_t differ = 0, known = 0;
 
-    if (cpus < 2 || token_at(step) != cpu)
-        return;
-    given = token_time;
-    t = read_clock(0);
-    if (step && t < given)
-        token_back++;
-    if (step && t >= given) {
-        took = t - given;
-        from = token_at(step - 1);
-        passes++;
-        if (took < least[from < cpu ? from : cpu][from > cpu])
-            least[from < cpu ? from : cpu][from > cpu] = took;
-    }
-    token_time = read_clock(0);
-    token_step = step + 1;
-}
+    for (long i = 0; i < cpus; i++) {
+        for (long j = i + 1; j < cpus; j++) {
+            uint64_t up = least[i][j], down = least[j][i], d = (up > down ? up - down : down - up) / 2;
 
-static void report_token(void)
-{
-    uint64_t differ = 0, slowest = 0;
-
-    for (long i = 0; i + 1 < cpus; i++) {
-        uint64_t up = least[i][0], down = least[i][1], d = (up > down ? up - down : down - up) / 2;
-
-        if (up == UINT64_MAX || down == UINT64_MAX) {
-            printf("token: passed %lu times, not once around\n", passes);
-            return;
+            if (up == UINT64_MAX || down == UINT64_MAX) {
+                printf("compared: CPUs %ld and %ld did not meet\n", i, j);
+                return;
+            }
+            differ = d > differ ? d : differ;
+            known = (up + down) / 2 > known ? (up + down) / 2 : known;
         }
-        differ = d > differ ? d : differ;
-        slowest = up + down > slowest ? up + down : slowest;
     }
-    printf("token: passed %lu times, back in time %lu times; neighbours differ by %lu ns at most, known to %lu ns\n",
-           passes, token_back, differ, slowest / 2);
+    printf("compared: two CPUs' clocks differ by %lu ns at most, known to %lu ns; %lu times back\n", differ, known,
+           mark_back);
 }
 
 static void *compute(void *arg)
@@ -128,7 +112,7 @@ static void *watch(void *arg)
                    !__atomic_compare_exchange_n(&latest[c], &before, t, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
                 ;
         }
-        pass_token((intptr_t)arg);
+        compare((intptr_t)arg);
     }
     return NULL;
 }
@@ -156,8 +140,8 @@ int main(int argc, char **argv)
         bad |= steps_back[c] != 0;
     }
     if (cpus > 1)
-        report_token();
-    bad |= token_back != 0;
+        report_comparison();
+    bad |= mark_back != 0;
     printf("monotonic: %ld CPUs, %lu rounds of %lu s\n", cpus, reads, seconds);
     return bad;
 }
