@@ -1,6 +1,8 @@
 /* What only domain 0 may do, tried by another domain: refused with -EPERM, and the log says so. */
 #include "lifecycle.h"
 
+#include "../../../hypervisor/hypercall/croft_abi.h"
+
 static struct child c;
 
 static void refused(const char *what, long result, const char *line)
@@ -60,6 +62,7 @@ void without_privilege(void)
     struct gnttab_query_size query = {.dom = 0};
     struct gnttab_setup_table setup = {.dom = 0, .nr_frames = 1};
     struct gnttab_get_version version = {.dom = 0};
+    struct croft_sched sched = {.flags = CROFT_SCHED_SET_WEIGHT, .weight = 512};
     static const struct {
         unsigned nr;
         const char *line;
@@ -68,7 +71,6 @@ void without_privilege(void)
         {__HYPERVISOR_sysctl, "hypercall sysctl needs privilege"},
         {__HYPERVISOR_platform_op, "hypercall platform_op needs privilege"},
         {__HYPERVISOR_arch_0, "hypercall mca needs privilege"},
-        {__HYPERVISOR_arch_7, "hypercall croft_op needs privilege"},
     };
 
     child_start(&c);
@@ -99,6 +101,9 @@ void without_privilege(void)
     REFUSED(__HYPERVISOR_event_channel_op, EVTCHNOP_reset, reset, "needs privilege");
     REFUSED(__HYPERVISOR_sched_op, SCHEDOP_remote_shutdown, shutdown, "needs privilege");
     REFUSED(__HYPERVISOR_grant_table_op, GNTTABOP_get_version, version, "needs privilege");
+    REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_get, sched, "croft_op: command 0 needs privilege");
+    REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_set, sched, "croft_op: command 2 needs privilege");
+    REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_set_allowance, sched, "croft_op: command 4 needs privilege");
     check_equal(op_by(&c, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, &query, sizeof(query), 1), 0);
     check_equal(query.status, GNTST_permission_denied);
     check_equal(op_by(&c, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, &setup, sizeof(setup), 1), 0);
