@@ -20,6 +20,7 @@
 #include "platform/pci.h"
 #include "platform/power.h"
 #include "pv/mode.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 void main(uint32_t magic, uint32_t info)
@@ -39,6 +40,7 @@ void main(uint32_t magic, uint32_t info)
     pv_init();
     sched_init();
     sched_add_idle(current);
+    pool_cpu_joins(0);
     pci_init();
     irq_init();
     time_init();

@@ -17,6 +17,6 @@ static inline unsigned cpumask_next(unsigned from, const cpumask_t *m) { return 
 static inline bool cpumask_empty(const cpumask_t *m) { return cpumask_next(0, m) >= NR_CPUS; }
 #define for_each_cpu(cpu, m) for_each_set_bit (cpu, (m)->bits, NR_CPUS)
 
-extern cpumask_t cpu_online; /* CPUs that run Croft; written only while booting */
+extern cpumask_t cpu_online; /* CPUs that run Croft; they come and go (cpu/hotplug.h), CPU 0 stays */
 
 #endif

@@ -128,7 +128,7 @@ void desc_init_cpu(void)
 {
     struct percpu *pc = this_cpu();
     unsigned long block = (unsigned long)pc & ~(CPU_STACK_SIZE - 1);
-    struct cpu_tables *t = pc->id ? alloc_pages(1) : &boot_tables;
+    struct cpu_tables *t = tables[pc->id]; /* it may have been on line before */
     struct {
         uint16_t limit;
         uint64_t base;
@@ -136,6 +136,8 @@ void desc_init_cpu(void)
     uint16_t tss = TSS_SELECTOR, ss = CROFT_SS;
 
     _Static_assert(sizeof(struct cpu_tables) == 2 * PAGE_SIZE, "allocated as an order-1 block");
+    if (!t)
+        t = pc->id ? alloc_pages(1) : &boot_tables;
     if (!t)
         panic("no memory for the descriptor tables of CPU %u\n", pc->id);
     tables[pc->id] = t;

@@ -15,6 +15,8 @@
 
 struct vcpu;
 
+enum { CPU_RUNS, CPU_PARK, CPU_PARKED };
+
 struct percpu {
     /* Puts the end of guest_regs' hardware frame on a 16-byte boundary, as the processor aligns it. */
     uint64_t stack_pad;
@@ -31,7 +33,8 @@ struct percpu {
     bool hypercall_restart;
     bool in_multicall;
     uint64_t restart_args[5];
-    unsigned node; /* NUMA node */
+    unsigned node;          /* NUMA node */
+    volatile uint32_t park; /* CPU_PARK: its idle loop shall take it off line; CPU_PARKED: done (cpu/hotplug.c) */
 } __aligned(16);
 
 #define PERCPU_OFFSET (CPU_STACK_SIZE - sizeof(struct percpu))

@@ -1,6 +1,6 @@
 /*
  * Other CPUs: started one after the other by INIT and start-up IPIs (Intel SDM volume 3, 9.4), called by IPI, stopped
- * by NMI.
+ * by NMI. How one goes off line and comes back is in cpu/hotplug.c.
  *
  * A CPU that is late must not come up over memory that went elsewhere. So two steps of its way are guarded by the
  * ticket in the trampoline's page: the CPU takes it before it touches its stack, and hands it in before others may
@@ -13,16 +13,19 @@
 #include "cpu/cpu.h"
 #include "cpu/instr.h"
 #include "cpu/percpu.h"
+#include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
 #include "lib/log.h"
 #include "lib/spinlock.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
+#include "memory/boot_memory.h"
 #include "memory/map.h"
 #include "platform/acpi.h"
 #include "platform/apic.h"
 #include "platform/timers.h"
+#include "sched/pool.h"
 #include "sched/sched.h"
 
 /* The longest wait for each of the two steps. A real CPU needs some microseconds; an emulated one waits until its
@@ -111,6 +114,9 @@ static __noreturn void ap_main(void)
         }
     sched_add_idle(pc->current_vcpu);
     cpumask_set(pc->id, &cpu_online);
+    /* Flushes that were asked of CPUs on line before, and calls of those who have seen this one, whose IPI is lost. */
+    tlb_flush_global_local();
+    smp_interrupt_call();
     sti();
     idle_loop();
 }
@@ -176,6 +182,26 @@ static enum start_result start(struct percpu *pc)
     return STARTED;
 }
 
+/* Since the Pentium Pro no time has to pass between INIT and the start-up IPI, but the Pentium 4's need some. */
+static unsigned init_delay_us(void) { return cpu_features.amd || cpu_features.family == 6 ? 0 : INIT_DELAY_US; }
+
+bool smp_restart(unsigned cpu)
+{
+    struct percpu *pc = percpu_of(cpu);
+    enum start_result r;
+
+    pc->park = CPU_RUNS;
+    pc->softirq_pending = pc->in_interrupt = 0;
+    memory_restore_identity();
+    apic_send_init(pc->apic_id);
+    udelay(init_delay_us());
+    r = start(pc);
+    if (r == STUCK) /* as at boot: never again */
+        smp_set_percpu(cpu, NULL);
+    memory_drop_identity();
+    return r == STARTED;
+}
+
 static bool wanted(const struct acpi_cpu *c)
 {
     if (!c->enabled || c->apic_id == this_cpu()->apic_id)
@@ -224,6 +250,7 @@ void smp_start_all(void)
         smp_set_percpu(id, pc);
         switch (start(pc)) {
         case STARTED:
+            pool_cpu_joins(id);
             pc = NULL;
             id++;
             continue;
@@ -252,6 +279,10 @@ void smp_start_all(void)
  * A CPU has one call under way at most, and there is no lock: callers do not wait for each other. 'incoming' tells a
  * CPU whose calls are for it; it takes itself off the caller's 'waiting' when it is done, and then looks at that call
  * no more.
+ *
+ * A CPU that goes off line leaves cpu_online first and then looks for calls once more; one that comes enters it and then
+ * looks. Callers announce the call, and then look whether the CPU is on line: if not they take the call back, unless that
+ * CPU has just taken it. So each call is either seen by the CPU or taken back, whatever happened between.
  */
 static struct call {
     void (*fn)(void *);
@@ -286,6 +317,9 @@ void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
             /* If somebody else's call waits there already, so does the interrupt that announces it. */
             if (!__atomic_fetch_or(&calls[cpu].incoming.bits[0], 1UL << self, __ATOMIC_SEQ_CST))
                 apic_send_ipi(percpus[cpu]->apic_id, VECTOR_CALL);
+        for_each_cpu (cpu, &others)
+            if (unlikely(!cpumask_test(cpu, &cpu_online)) && test_and_clear_bit(self, calls[cpu].incoming.bits))
+                cpumask_clear(cpu, &mine->waiting);
     }
     if (cpumask_test(self, mask)) {
         flags = irq_save();
@@ -305,6 +339,12 @@ void smp_interrupt_call(void)
         calls[caller].fn(calls[caller].arg);
         cpumask_clear(self, &calls[caller].waiting);
     }
+}
+
+void smp_leave(void)
+{
+    cpumask_clear(cpu_id(), &cpu_online);
+    smp_interrupt_call();
 }
 
 void smp_send_wake(unsigned cpu)

@@ -18,6 +18,9 @@ enum {
 };
 
 void smp_start_all(void); /* all CPUs of the MADT up to maxcpus=; one that does not answer is a warning and left out */
+/* One that was on line before and is parked (cpu/hotplug.c). False: it does not answer. Interrupts enabled. */
+bool smp_restart(unsigned cpu);
+void smp_leave(void); /* this CPU leaves cpu_online and does the calls that were made until then; interrupts disabled */
 /* The page below 1 MiB in which other CPUs begin; must never be given to anyone. INVALID_MFN: there is no RAM for
  * one. */
 mfn_t smp_trampoline_frame(void);

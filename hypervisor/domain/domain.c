@@ -11,6 +11,7 @@
 #include "platform/power.h"
 #include "pv/mmu.h"
 #include "sched/bvt.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 struct domain *domain0, *idle_domain;
@@ -232,6 +233,7 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
         vcpu_set_weight(v, d->weight);
     time_update_vcpu(v);
     d->vcpus[id] = v;
+    pool_place_vcpu(v);
     return v;
 }
 

@@ -99,6 +99,7 @@ struct domain {
     struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
     struct cpu_policy *cpu_policy; /* null: the default of PV domains */
 
+    uint32_t pool;                      /* of CPUs: sched/pool.h */
     uint32_t weight;                    /* of its vcpus: sched/bvt.h */
     uint32_t tsc_mode, tsc_incarnation; /* XEN_DOMCTL_settscinfo: kept for who asks */
     int64_t time_offset_seconds;

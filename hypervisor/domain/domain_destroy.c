@@ -15,6 +15,7 @@
 #include "platform/irq.h"
 #include "pv/cpu_policy.h"
 #include "pv/mmu.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 static struct domain *dead; /* domains to be freed: pushed by domain_free_later, taken as a whole */
@@ -29,6 +30,7 @@ static void stop(struct domain *d)
     for_each_vcpu (d, v)
         sched_remove_vcpu(v);
     sched_remove_domain(d);
+    pool_move_domain(d, 0); /* its own may end before the last of its frames is given back */
     alloc_claim(d, 0);
 }
 

@@ -46,5 +46,6 @@ void domain_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
     info->outstanding_pages = d->claimed_pages;
     info->shared_info_frame = shared ? virt_to_mfn(d->shared_info).n : INVALID_MFN.n;
     memcpy(info->handle, d->handle, sizeof(info->handle));
+    info->cpupool = d->pool;
     info->gpaddr_bits = cpu_features.paddr_bits;
 }

@@ -5,6 +5,7 @@
 #include "cpu/cpu.h"
 #include "cpu/desc.h"
 #include "cpu/fpu.h"
+#include "cpu/hotplug.h"
 #include "cpu/instr.h"
 #include "cpu/softirq.h"
 #include "cpu/tlb.h"
@@ -176,6 +177,8 @@ void idle_loop(void)
         if (this_cpu()->softirq_pending) {
             sti();
             softirq_run();
+        } else if (unlikely(this_cpu()->park)) {
+            cpu_park();
         } else {
             /* STI takes effect after the next instruction: no wake-up is lost between the look and HLT. */
             __asm__ volatile("sti; hlt" ::: "memory");

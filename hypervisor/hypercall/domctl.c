@@ -13,6 +13,7 @@
 #include "memory/map.h"
 #include "pv/cpu_policy.h"
 #include "pv/traps.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 #define FIRST_DOMID 1U
@@ -75,23 +76,24 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
             -EINVAL,
             "createdomain: an option that PV domains do not have (emulation 0x%x, misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
             c->arch.emulation_flags, c->arch.misc_flags, c->iommu_opts, c->vmtrace_size);
-    if (c->cpupool_id)
-        return refuse(-ESRCH, "createdomain: there is no CPU pool %u\n", c->cpupool_id);
     if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS)
         return refuse(-ERANGE, "createdomain: %u vcpus, from 1 to %u are possible\n", c->max_vcpus, MAX_VCPUS);
     rc = create_numbered(op->domain, c->max_vcpus, &d);
     if (rc)
         return rc;
+    rc = pool_join(d, c->cpupool_id);
+    if (rc) {
+        guest_log(LOG_WARNING, "createdomain: CPU pool %u %s\n", c->cpupool_id,
+                  rc == -ESRCH ? "does not exist" : "has no CPUs");
+        goto failed;
+    }
     rc = grant_init_domain(
         d, c->max_grant_frames < 0 ? GRANT_DEFAULT_FRAMES : (uint32_t)c->max_grant_frames,
         c->max_maptrack_frames < 0 ? GRANT_DEFAULT_MAPTRACK_FRAMES : (uint32_t)c->max_maptrack_frames, grant_version);
     if (rc) {
         guest_log(LOG_WARNING, "createdomain: no grant table of at most %d frames, %d for mappings, version %u: %ld\n",
                   c->max_grant_frames, c->max_maptrack_frames, grant_version, rc);
-        while (domain_destroy(d) == -ERESTART)
-            ;
-        domain_put(d);
-        return rc;
+        goto failed;
     }
     d->paused_by_tools = true;
     domain_pause_nosync(d);
@@ -101,6 +103,12 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
     log_debug("%s created: at most %u vcpus\n", d->name, d->vcpu_count);
     domain_put(d);
     return 0;
+
+failed:
+    while (domain_destroy(d) == -ERESTART)
+        ;
+    domain_put(d);
+    return rc;
 }
 
 static long destroydomain(struct domain *d, struct xen_domctl *op)
@@ -174,7 +182,8 @@ static long getdomaininfo(struct domain *d, struct xen_domctl *op)
 
 static long max_vcpus(struct domain *d, struct xen_domctl *op)
 {
-    unsigned count = op->u.max_vcpus.max, cpu = cpumask_next(0, &cpu_online);
+    cpumask_t cpus = pool_cpus(d);
+    unsigned count = op->u.max_vcpus.max, cpu = cpumask_next(0, &cpus);
     long rc = 0;
 
     if (count != d->vcpu_count)
@@ -185,9 +194,9 @@ static long max_vcpus(struct domain *d, struct xen_domctl *op)
             rc = -EINVAL;
         else if (!d->vcpus[i] && !vcpu_create(d, i, cpu))
             rc = -ENOMEM;
-        cpu = cpumask_next(cpu + 1, &cpu_online);
+        cpu = cpumask_next(cpu + 1, &cpus);
         if (cpu >= NR_CPUS)
-            cpu = cpumask_next(0, &cpu_online);
+            cpu = cpumask_next(0, &cpus);
     }
     spin_unlock(&d->lock);
     return rc ? refuse(rc, "max_vcpus: no %u vcpus for d%u\n", count, d->id) : 0;

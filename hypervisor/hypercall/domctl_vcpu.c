@@ -6,6 +6,7 @@
 #include "memory/alloc.h"
 #include "pv/context.h"
 #include "sched/bvt.h"
+#include "sched/pool.h"
 
 static struct vcpu *vcpu_named(struct domain *d, uint32_t id, const char *call)
 {
@@ -104,13 +105,13 @@ long domctl_setvcpuaffinity(struct domain *d, struct xen_domctl *op)
     if (a->flags & XEN_VCPUAFFINITY_HARD) {
         rc = vcpu_set_affinity(v, &hard);
         if (rc)
-            return refuse(rc, "setvcpuaffinity: d%uv%u on no CPU that is there\n", d->id, v->id);
+            return refuse(rc, "setvcpuaffinity: d%uv%u on no CPU of its pool, %u\n", d->id, v->id, d->pool);
     }
     if (a->flags & XEN_VCPUAFFINITY_SOFT)
-        v->sched.soft_affinity = soft; /* a preference: read without a lock */
-    for (unsigned i = 0; i < ARRAY_SIZE(hard.bits); i++) {
-        hard.bits[i] = v->sched.hard_affinity.bits[i] & cpu_online.bits[i];
-        soft.bits[i] = v->sched.soft_affinity.bits[i] & hard.bits[i];
+        vcpu_set_soft_affinity(v, &soft);
+    for (unsigned i = 0; i < ARRAY_SIZE(hard.bits); i++) { /* what comes of it */
+        hard.bits[i] = READ_ONCE(v->sched.allowed.bits[i]);
+        soft.bits[i] = READ_ONCE(v->sched.soft_affinity.bits[i]) & hard.bits[i];
     }
     if (a->flags & XEN_VCPUAFFINITY_HARD)
         rc = domctl_write_cpumap(&a->cpumap_hard, &hard);

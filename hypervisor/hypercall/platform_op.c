@@ -4,6 +4,7 @@
  */
 #include "boot/boot.h"
 #include "cpu/cpu.h"
+#include "cpu/hotplug.h"
 #include "cpu/instr.h"
 #include "cpu/smp.h"
 #include "domain/domain.h"
@@ -115,25 +116,14 @@ static long firmware_info(struct xenpf_firmware_info *info)
 
 /* ----- CPUs ----- */
 
-static unsigned last_cpu(void)
-{
-    unsigned cpu, last = 0;
-
-    for_each_cpu (cpu, &cpu_online)
-        last = cpu;
-    return last;
-}
-
-static bool cpu_is_there(uint32_t cpu) { return cpu < NR_CPUS && cpumask_test(cpu, &cpu_online); }
-
 static long get_cpuinfo(struct xenpf_pcpuinfo *info)
 {
-    info->max_present = last_cpu();
+    info->max_present = cpu_last_present();
     info->flags = XEN_PCPU_FLAGS_INVALID;
     info->apic_id = info->acpi_id = ~0U;
-    if (!cpu_is_there(info->xen_cpuid))
+    if (!cpu_is_present(info->xen_cpuid))
         return 0;
-    info->flags = XEN_PCPU_FLAGS_ONLINE;
+    info->flags = cpumask_test(info->xen_cpuid, &cpu_online) ? XEN_PCPU_FLAGS_ONLINE : 0;
     info->apic_id = percpu_of(info->xen_cpuid)->apic_id;
     for (unsigned i = 0; i < acpi_info.cpu_count; i++)
         if (acpi_info.cpus[i].apic_id == info->apic_id)
@@ -145,16 +135,24 @@ static long get_cpu_version(struct xenpf_pcpu_version *info)
 {
     struct cpuid_regs l0 = cpuid(0, 0);
 
-    info->max_present = last_cpu();
+    info->max_present = cpu_last_present();
     memset(info->vendor_id, 0, sizeof(info->vendor_id));
     info->family = info->model = info->stepping = 0;
-    if (!cpu_is_there(info->xen_cpuid))
+    if (!cpu_is_present(info->xen_cpuid) || !cpumask_test(info->xen_cpuid, &cpu_online))
         return 0;
     memcpy(info->vendor_id, (uint32_t[]){l0.b, l0.d, l0.c}, 12);
     info->family = cpu_features.family;
     info->model = cpu_features.model;
     info->stepping = cpuid(1, 0).a & 15;
     return 0;
+}
+
+/* What it is already is fine here. */
+static long cpu_on_or_off(uint32_t cpu, bool on)
+{
+    int rc = on ? cpu_bring_up(cpu) : cpu_take_down(cpu);
+
+    return rc == -EEXIST ? 0 : rc;
 }
 
 /* ----- power ----- */
@@ -192,9 +190,8 @@ static long platform_op(struct xen_platform_op *op)
     case XENPF_get_cpu_version:
         return get_cpu_version(&op->u.pcpu_version);
     case XENPF_cpu_online:
-        if (cpu_is_there(op->u.cpu_ol.cpuid))
-            return 0;
-        return refuse(-ENOSYS, "platform_op cpu_online: CPU %u\n", op->u.cpu_ol.cpuid);
+    case XENPF_cpu_offline:
+        return cpu_on_or_off(op->u.cpu_ol.cpuid, op->cmd == XENPF_cpu_online);
     case XENPF_core_parking: /* no core is ever parked */
         if (op->u.core_parking.type != XEN_CORE_PARKING_GET)
             break;
@@ -220,6 +217,8 @@ long hypercall_platform_op(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, 
         return refuse(-EACCES, "platform_op: interface version %#x, not %#x\n", op.interface_version,
                       XENPF_INTERFACE_VERSION);
     rc = platform_op(&op);
+    if (rc == -ERESTART)
+        return hypercall_continue(arg, 0, 0, 0, 0);
     if (!rc && copy_to_guest((void *)arg, &op, sizeof(op)))
         rc = -EFAULT;
     return rc;

@@ -5,6 +5,7 @@
  */
 #include "hypercall/sysctl.h"
 #include "boot/options.h"
+#include "cpu/hotplug.h"
 #include "domain/domain.h"
 #include "domain/domain_info.h"
 #include "domain/guest_access.h"
@@ -13,6 +14,7 @@
 #include "lib/log.h"
 #include "platform/console.h"
 #include "pv/cpu_policy.h"
+#include "sched/pool.h"
 
 /* ----- the log ----- */
 
@@ -102,13 +104,14 @@ static long sched_id(struct xen_sysctl *op)
     return 0;
 }
 
-/* Credit2's rate limit, the least time between two preemptions, is BVT's context-switch allowance. */
+/* Credit2's rate limit, the least time between two preemptions, is BVT's context-switch allowance: one for all pools. */
 static long scheduler_op(struct xen_sysctl *op)
 {
     struct xen_sysctl_scheduler_op *s = &op->u.scheduler_op;
+    struct pool_info pool;
     uint32_t us = s->u.sched_credit2.ratelimit_us;
 
-    if (s->cpupool_id)
+    if (!pool_info(s->cpupool_id, &pool) || pool.id != s->cpupool_id)
         return refuse(-ESRCH, "sysctl scheduler_op: there is no CPU pool %u\n", s->cpupool_id);
     if (s->sched_id != XEN_SCHEDULER_CREDIT2)
         return refuse(-EINVAL, "sysctl scheduler_op: scheduler %u, not %u (credit2)\n", s->sched_id,
@@ -127,38 +130,74 @@ static long scheduler_op(struct xen_sysctl *op)
     return refuse(-EINVAL, "sysctl scheduler_op: command %u\n", s->cmd);
 }
 
-static uint32_t count_domains(void)
-{
-    struct domain *d;
-    uint32_t n = 0;
+/* ----- CPU pools ----- */
 
-    for (d = domain_next(NULL); d; d = domain_next(d))
-        n++;
-    return n;
+static long pool_result(const struct xen_sysctl_cpupool_op *p, int rc, const char *what)
+{
+    return rc ? refuse(rc, "sysctl cpupool_op: pool %u, CPU %u: %s: %d\n", p->cpupool_id, p->cpu, what, rc) : 0;
 }
 
-/* One pool with all CPUs, whose number is 0. */
+static long pool_of_domain(const struct xen_sysctl_cpupool_op *p)
+{
+    struct domain *d = domain_get_by_id((domid_t)p->domid);
+    int rc;
+
+    if (!d)
+        return refuse(-ESRCH, "sysctl cpupool_op: there is no domain %u\n", p->domid);
+    rc = d->is_hardware ? -EPERM : pool_move_domain(d, p->cpupool_id);
+    if (rc)
+        guest_log(LOG_WARNING, "sysctl cpupool_op: d%u does not go to pool %u: %s\n", d->id, p->cpupool_id,
+                  rc == -EPERM    ? "domain 0 stays in pool 0"
+                  : rc == -ENOENT ? "there is none, or it has no CPUs"
+                                  : "it is dying");
+    domain_put(d);
+    return rc;
+}
+
+/* The first pool from this number on: so tools list them, and find the end. */
+static long pool_report(struct xen_sysctl_cpupool_op *p)
+{
+    struct pool_info info;
+
+    if (!pool_info(p->cpupool_id, &info))
+        return -ENOENT;
+    p->cpupool_id = info.id;
+    p->sched_id = XEN_SCHEDULER_CREDIT2;
+    p->n_dom = info.domains;
+    return domctl_write_cpumap(&p->cpumap, &info.cpus);
+}
+
+static long pool_new(struct xen_sysctl_cpupool_op *p)
+{
+    if (p->sched_id != XEN_SCHEDULER_CREDIT2)
+        return refuse(-EINVAL, "sysctl cpupool_op: scheduler %u for a pool: there is one, %u (credit2)\n", p->sched_id,
+                      XEN_SCHEDULER_CREDIT2);
+    return pool_result(p, pool_create(&p->cpupool_id), "not created");
+}
+
 static long cpupool_op(struct xen_sysctl *op)
 {
-    static const cpumask_t none;
     struct xen_sysctl_cpupool_op *p = &op->u.cpupool_op;
+    cpumask_t free;
 
+    _Static_assert(XEN_SYSCTL_CPUPOOL_PAR_ANY == POOL_ANY, "passed on as it is");
     switch (p->op) {
-    case XEN_SYSCTL_CPUPOOL_OP_INFO: /* of the first pool from this number on: so tools list them */
-        if (p->cpupool_id)
-            return -ENOENT;
-        p->sched_id = XEN_SCHEDULER_CREDIT2;
-        p->n_dom = count_domains();
-        return domctl_write_cpumap(&p->cpumap, &cpu_online);
+    case XEN_SYSCTL_CPUPOOL_OP_INFO:
+        return pool_report(p);
     case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
-        return domctl_write_cpumap(&p->cpumap, &none);
+        free = pool_free_cpus();
+        return domctl_write_cpumap(&p->cpumap, &free);
     case XEN_SYSCTL_CPUPOOL_OP_CREATE:
+        return pool_new(p);
     case XEN_SYSCTL_CPUPOOL_OP_DESTROY:
+        return pool_result(p, pool_destroy(p->cpupool_id), "not destroyed: there is none, or it has CPUs or domains");
     case XEN_SYSCTL_CPUPOOL_OP_ADDCPU:
+        return pool_result(p, pool_add_cpu(p->cpupool_id, p->cpu), "not added: no such pool, or the CPU is not free");
     case XEN_SYSCTL_CPUPOOL_OP_RMCPU:
+        return pool_result(p, pool_remove_cpu(p->cpupool_id, p->cpu),
+                           "not removed: it is not there, or the last one of a pool with domains");
     case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
-        return refuse(-EOPNOTSUPP, "sysctl cpupool_op %u: there is one pool, with all CPUs; vcpus can be pinned\n",
-                      p->op);
+        return pool_of_domain(p);
     }
     return refuse(-ENOSYS, "sysctl cpupool_op %u: unknown\n", p->op);
 }
@@ -174,16 +213,26 @@ static long get_cpu_levelling_caps(struct xen_sysctl *op)
     return 0;
 }
 
+/* ----- CPUs off and on line ----- */
+
+static long cpu_hotplug(struct xen_sysctl *op)
+{
+    switch (op->u.cpu_hotplug.op) {
+    case XEN_SYSCTL_CPU_HOTPLUG_ONLINE:
+        return cpu_bring_up(op->u.cpu_hotplug.cpu);
+    case XEN_SYSCTL_CPU_HOTPLUG_OFFLINE:
+        return cpu_take_down(op->u.cpu_hotplug.cpu);
+    case XEN_SYSCTL_CPU_HOTPLUG_SMT_ENABLE:
+    case XEN_SYSCTL_CPU_HOTPLUG_SMT_DISABLE:
+        return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: the second threads of cores all at once: take them one by one\n");
+    }
+    return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: operation %u\n", op->u.cpu_hotplug.op);
+}
+
 /* ----- what is not there ----- */
 
 /* Tools ask and go on without; the kernel of domain 0 has the processor's power states neither. */
 static long no_device(struct xen_sysctl *op) { return -ENODEV; }
-
-static long cpu_hotplug(struct xen_sysctl *op)
-{
-    return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: CPU %u, operation %u: CPUs stay as they are after boot\n",
-                  op->u.cpu_hotplug.cpu, op->u.cpu_hotplug.op);
-}
 
 /* ----- the call ----- */
 
@@ -234,6 +283,8 @@ long hypercall_sysctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint6
         return refuse(-ENOSYS, "sysctl %u (%s): Croft does not have it\n", op.cmd,
                       op.cmd < ARRAY_SIZE(operations) && operations[op.cmd].name ? operations[op.cmd].name : "unknown");
     rc = operations[op.cmd].handler(&op);
+    if (rc == -ERESTART)
+        return hypercall_continue(arg, 0, 0, 0, 0);
     if ((!rc || rc == -ENOBUFS) && copy_to_guest((void *)arg, &op, sizeof(op)))
         rc = -EFAULT;
     return rc;

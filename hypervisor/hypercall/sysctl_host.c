@@ -1,6 +1,7 @@
 /* sysctl: the machine as the tools see it: CPUs, memory, nodes, devices, counters. */
 #include "boot/boot.h"
 #include "cpu/cpu.h"
+#include "cpu/hotplug.h"
 #include "cpu/topology.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
@@ -16,14 +17,7 @@
 #include "pv/cpu_policy.h"
 #include "sched/time.h"
 
-static unsigned cpus(void) /* up to the last that is online */
-{
-    unsigned cpu, n = 0;
-
-    for_each_cpu (cpu, &cpu_online)
-        n = cpu + 1;
-    return n;
-}
+static unsigned cpus(void) { return cpu_last_present() + 1; } /* up to the last, on line or not */
 
 static unsigned nodes(void) { return max(min(acpi_info.node_count, (unsigned)MAX_NODES), 1U); }
 

@@ -383,11 +383,16 @@ void __init memory_init_late(void)
 
 static void flush_this_cpu(void *unused_arg) { tlb_flush_global_local(); }
 
-void __init memory_drop_identity(void)
+static uint64_t identity; /* the root's entry for it, while it is not there */
+
+void memory_drop_identity(void)
 {
+    identity = host_l4[0];
     WRITE_ONCE(host_l4[0], 0);
     smp_call(&cpu_online, flush_this_cpu, NULL);
 }
+
+void memory_restore_identity(void) { WRITE_ONCE(host_l4[0], identity); }
 
 void __init memory_protect_image(void)
 {

@@ -14,6 +14,8 @@ void memory_init_early(void);
 void memory_init_late(void);
 /* After the last CPU has started, with interrupts enabled: */
 void memory_drop_identity(void); /* the boot mapping of the low 4 GiB goes */
+/* It is there again, in Croft's own root, for a CPU that starts. One caller at a time, until it is dropped. */
+void memory_restore_identity(void);
 void memory_protect_image(void); /* text R-X, constants R, data RW; W^X from here on */
 
 /* One zeroed page for a page table, from wherever it comes at this time. Address 0: no memory. */

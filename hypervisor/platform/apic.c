@@ -21,6 +21,7 @@
 #define APIC_EOI 0xb0
 #define APIC_SVR 0xf0
 #define APIC_ISR 0x100 /* eight registers, 16 bytes apart */
+#define APIC_IRR 0x200 /* as ISR */
 #define APIC_ESR 0x280
 #define APIC_LVT_CMCI 0x2f0
 #define APIC_ICR 0x300
@@ -167,6 +168,14 @@ void apic_init_cpu(void)
         apic_write(APIC_TIMER_INITIAL, 0);
         apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
     }
+}
+
+bool apic_device_pending(void)
+{
+    for (unsigned reg = VECTOR_DEVICE_FIRST / 32; reg <= VECTOR_DEVICE_LAST / 32; reg++)
+        if (apic_read(APIC_IRR + 16 * reg))
+            return true;
+    return false;
 }
 
 /* --- Interrupts to other CPUs --- */

@@ -31,6 +31,7 @@ static struct irq irqs[VECTOR_COUNT];
 static BITMAP(vectors_used, VECTOR_COUNT);
 static struct gsi gsis[GSI_MAX];
 static uint16_t isa_gsi[ISA_IRQS];
+static cpumask_t closed; /* CPUs to which nothing is sent; a bit is set before the descriptors are gone through with their locks */
 static spinlock_t lock = SPINLOCK_INIT; /* gsis, vectors_used; irq-safe; taken before a descriptor's */
 
 void irq_init(void)
@@ -173,11 +174,41 @@ static void program(struct irq *irq)
 
 void irq_send_to(struct irq *irq, unsigned cpu)
 {
+    if (cpumask_test(cpu, &closed))
+        cpu = 0;
     if (irq->cpu == cpu)
         return;
     irq->cpu = cpu;
     program(irq);
 }
+
+/* The next CPU that takes interrupts. */
+static unsigned next_open(unsigned cpu)
+{
+    do
+        cpu = cpumask_next(cpu + 1, &cpu_online);
+    while (cpu < NR_CPUS && cpumask_test(cpu, &closed));
+    return cpu < NR_CPUS ? cpu : 0;
+}
+
+void irq_close_cpu(unsigned cpu)
+{
+    unsigned to = cpu;
+
+    cpumask_set(cpu, &closed);
+    for (unsigned i = 0; i < VECTOR_COUNT; i++) {
+        struct irq *irq = &irqs[i];
+        unsigned long flags = spin_lock_irqsave(&irq->lock);
+
+        if (irq->cpu == cpu) {
+            to = next_open(to); /* in turn, so that one CPU does not get all */
+            irq_send_to(irq, to);
+        }
+        spin_unlock_irqrestore(&irq->lock, flags);
+    }
+}
+
+void irq_open_cpu(unsigned cpu) { cpumask_clear(cpu, &closed); }
 
 void irq_enable(struct irq *irq)
 {

@@ -14,6 +14,9 @@ void irq_init(void);                /* I/O APICs found and masked, vectors free 
 void irq_dispatch(unsigned vector); /* from the interrupt entry: vectors 0x20-0xdf, interrupts off; does the EOI */
 /* Croft's own use of a GSI (serial console): handler runs in interrupt context. -EBUSY, -ENODEV. */
 int irq_request_gsi(unsigned gsi, void (*handler)(void *), void *arg);
+/* The CPU goes off line: what was sent there goes elsewhere, now and until it is opened. With all CPUs open to begin with. */
+void irq_close_cpu(unsigned cpu);
+void irq_open_cpu(unsigned cpu);
 unsigned irq_gsi_of_isa(unsigned isa_irq); /* by ACPI's overrides */
 unsigned irq_gsi_count(void);              /* PIRQs below are the GSI of that number; at least 16 */
 

@@ -11,6 +11,7 @@
 #include "lib/string.h"
 #include "sched/bvt.h"
 #include "sched/guest_timer.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 struct run_queue {
@@ -19,6 +20,7 @@ struct run_queue {
     struct vcpu *on_cpu; /* who runs on the CPU, or is being switched to; never in the queue */
     struct vcpu *idle;
     struct timer slice;    /* fires when it is ahead of the first in the queue by the allowance */
+    uint32_t pool;         /* the CPU's, a hint without the lock: sched/pool.h */
     bool called;           /* while it was idle, to pull something */
     ns_t balance_due;      /* when to look again whether another CPU should take something from here */
     unsigned balance_next; /* with whom to begin then */
@@ -84,11 +86,11 @@ static unsigned claim_idle_cpu(const struct vcpu *v)
     unsigned cpu;
 
     for_each_cpu (cpu, &idle_cpus)
-        if (cpumask_test(cpu, &v->sched.soft_affinity) && cpumask_test(cpu, &v->sched.hard_affinity) &&
+        if (cpumask_test(cpu, &v->sched.soft_affinity) && cpumask_test(cpu, &v->sched.allowed) &&
             cpumask_test(cpu, &cpu_online) && test_and_clear_bit(cpu, idle_cpus.bits))
             return cpu;
     for_each_cpu (cpu, &idle_cpus)
-        if (cpumask_test(cpu, &v->sched.hard_affinity) && cpumask_test(cpu, &cpu_online) &&
+        if (cpumask_test(cpu, &v->sched.allowed) && cpumask_test(cpu, &cpu_online) &&
             test_and_clear_bit(cpu, idle_cpus.bits))
             return cpu;
     return NR_CPUS;
@@ -121,7 +123,7 @@ static __attribute__((noinline)) void call_idle_cpus(struct run_queue *rq)
 /* Where a vcpu that wakes shall run. Its queue is locked. */
 static unsigned choose_cpu(const struct vcpu *v)
 {
-    bool allowed = cpumask_test(v->processor, &v->sched.hard_affinity);
+    bool allowed = cpumask_test(v->processor, &v->sched.allowed);
     unsigned cpu;
 
     if (allowed && cpumask_test(v->processor, &v->sched.soft_affinity) && test_bit(v->processor, idle_cpus.bits) &&
@@ -131,9 +133,9 @@ static unsigned choose_cpu(const struct vcpu *v)
     if (cpu < NR_CPUS || allowed)
         return cpu < NR_CPUS ? cpu : v->processor;
     for_each_cpu (cpu, &cpu_online)
-        if (cpumask_test(cpu, &v->sched.hard_affinity))
+        if (cpumask_test(cpu, &v->sched.allowed))
             return cpu;
-    return v->processor; /* vcpu_set_affinity does not let this happen */
+    return v->processor; /* sched/pool.c does not let this happen */
 }
 
 static bool is_idle(const struct run_queue *rq) { return rq->on_cpu == rq->idle; }
@@ -245,7 +247,7 @@ void vcpu_wake(struct vcpu *v)
         }
         if (READ_ONCE(to->on_cpu) == to->idle)
             cpumask_set(to - run_queues, &idle_cpus); /* gives the claim back */
-        if (cpumask_test(v->processor, &v->sched.hard_affinity)) {
+        if (cpumask_test(v->processor, &v->sched.allowed)) {
             to = rq; /* from where call_idle_cpu will have it pulled */
             break;
         }
@@ -407,7 +409,7 @@ static struct vcpu *whom_to_pull(struct run_queue *from, unsigned cpu)
 
     bvt_for_each(s, &from->bvt)
     {
-        if (s->running || !cpumask_test(cpu, &s->hard_affinity))
+        if (s->running || !cpumask_test(cpu, &s->allowed))
             continue;
         if (cpumask_test(cpu, &s->soft_affinity))
             return vcpu_of(s);
@@ -475,7 +477,7 @@ static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
         if (!bvt_should_preempt(running, evt, s->evt, balance_allowance()))
             return false;
         /* Fairness is no reason to leave the CPUs that it likes. */
-        if (s->running || !cpumask_test(there, &s->hard_affinity) ||
+        if (s->running || !cpumask_test(there, &s->allowed) ||
             (cpumask_test(here, &s->soft_affinity) && !cpumask_test(there, &s->soft_affinity)))
             continue;
         bvt_dequeue(&rq->bvt, s);
@@ -498,8 +500,8 @@ static __attribute__((noinline)) void balance(struct run_queue *rq, unsigned cpu
         struct run_queue *to = &run_queues[other];
         bool given;
 
-        if (other == cpu || !cpumask_test(other, &cpu_online) || cpumask_test(other, &idle_cpus) ||
-            !worth_meeting(rq, to, t) || !spin_trylock(&to->lock))
+        if (other == cpu || READ_ONCE(to->pool) != READ_ONCE(rq->pool) || !cpumask_test(other, &cpu_online) ||
+            cpumask_test(other, &idle_cpus) || !worth_meeting(rq, to, t) || !spin_trylock(&to->lock))
             continue;
         given = !is_idle(to) && give(rq, to, now());
         spin_unlock(&to->lock);
@@ -524,14 +526,14 @@ static struct vcpu *first_allowed(struct run_queue *rq, unsigned cpu)
 {
     struct sched_vcpu *s;
 
-    bvt_for_each(s, &rq->bvt) if (cpumask_test(cpu, &s->hard_affinity)) return vcpu_of(s);
+    bvt_for_each(s, &rq->bvt) if (cpumask_test(cpu, &s->allowed)) return vcpu_of(s);
     return NULL;
 }
 
 /* Who runs next; taken out of the queue. prev was charged, is in no queue, and wants to go on or not; rq is locked. */
 static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, bool wants, ns_t t)
 {
-    bool keep = wants && cpumask_test(cpu, &prev->sched.hard_affinity);
+    bool keep = wants && cpumask_test(cpu, &prev->sched.allowed);
     struct vcpu *first = rq->bvt.count ? first_allowed(rq, cpu) : NULL;
 
     if (first) {
@@ -635,7 +637,7 @@ void sched_switch_done(struct vcpu *prev)
         spin_unlock(&rq->lock);
         return;
     }
-    allowed = cpumask_test(cpu_id(), &prev->sched.hard_affinity);
+    allowed = cpumask_test(cpu_id(), &prev->sched.allowed);
     if (allowed) {
         call_idle_cpu(prev);
         spin_unlock(&rq->lock);
@@ -647,24 +649,46 @@ void sched_switch_done(struct vcpu *prev)
     vcpu_wake(prev);
 }
 
-int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
+/* v, which sleeps, leaves a CPU where it may not run: its processor is one that is there, for who asks. */
+static void rehome(struct vcpu *v)
 {
-    unsigned long flags;
-    struct run_queue *rq;
-    bool any = false, wake = false;
-    unsigned cpu;
+    unsigned long flags = irq_save();
 
-    for_each_cpu (cpu, mask)
-        any |= cpumask_test(cpu, &cpu_online);
-    if (!any)
-        return -EINVAL;
-    flags = irq_save();
-    rq = queue_lock(v);
-    v->sched.hard_affinity = *mask;
-    if (!cpumask_test(v->processor, mask)) {
+    for (;;) {
+        struct run_queue *rq = queue_lock(v), *to = &run_queues[cpumask_next(0, &v->sched.allowed)];
+        bool stays = v->sched.queued || v->sched.running || rq->on_cpu == v ||
+                     cpumask_test(v->processor, &v->sched.allowed);
+        bool locked = !stays && spin_trylock(&to->lock);
+
+        if (locked) {
+            ns_t t = now();
+
+            if (is_idle(to) && !to->bvt.count)
+                move_to_empty(v, rq, to, t);
+            else
+                move(v, rq, to, t);
+            spin_unlock(&to->lock);
+        }
+        spin_unlock(&rq->lock);
+        if (stays || locked)
+            break;
+        cpu_relax();
+    }
+    irq_restore(flags);
+}
+
+void sched_place(struct vcpu *v, const cpumask_t *hard, const cpumask_t *allowed)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+    bool wake = false;
+
+    v->sched.hard_affinity = *hard;
+    v->sched.allowed = *allowed;
+    if (!cpumask_test(v->processor, allowed)) {
         if (rq->on_cpu == v) {
             softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
-        } else if (v->sched.queued && !v->sched.running) {
+        } else if (v->sched.queued && !v->sched.running) { /* else sched_switch_done sees to it */
             bvt_dequeue(&rq->bvt, &v->sched);
             wake = true;
         }
@@ -674,7 +698,72 @@ int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
     spin_unlock_irqrestore(&rq->lock, flags);
     if (wake)
         vcpu_wake(v);
-    return 0;
+    else
+        rehome(v);
+}
+
+void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *mask)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+
+    v->sched.soft_affinity = *mask;
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+void sched_set_pool(unsigned cpu, uint32_t pool) { WRITE_ONCE(run_queues[cpu].pool, pool); }
+
+bool sched_cpu_empty(unsigned cpu)
+{
+    struct run_queue *rq = &run_queues[cpu];
+    unsigned long flags = spin_lock_irqsave(&rq->lock);
+    bool empty = is_idle(rq) && !rq->bvt.count;
+
+    spin_unlock_irqrestore(&rq->lock, flags);
+    return empty;
+}
+
+void sched_retire_idle(void)
+{
+    struct run_queue *rq = &run_queues[cpu_id()];
+    unsigned long flags = spin_lock_irqsave(&rq->lock);
+
+    BUG_ON(!is_idle(rq) || rq->bvt.count);
+    cpumask_clear(cpu_id(), &idle_cpus);
+    rq->called = false;
+    set_runstate(rq->idle, RUNSTATE_offline, now());
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+/* What is wrong about where v is, or null. 'still': nothing happens elsewhere, so nobody is on his way. */
+static const char *misplaced(const struct vcpu *v, const struct run_queue *rq, bool still)
+{
+    const struct sched_vcpu *s = &v->sched;
+    bool allowed = cpumask_test(v->processor, &s->allowed), on_cpu = rq->on_cpu == v;
+
+    if (s->queued && on_cpu)
+        return "runs and waits";
+    if (s->queued && !allowed && !s->running)
+        return "waits where it may not run";
+    if (!cpumask_test(v->processor, &cpu_online) && (s->queued || s->running || on_cpu))
+        return "is on a CPU that is off line";
+    if (!still)
+        return NULL;
+    if (vcpu_runnable(v) != (s->queued || on_cpu))
+        return vcpu_runnable(v) ? "is lost" : "runs, but should sleep";
+    if (on_cpu && !allowed)
+        return "runs where it may not";
+    return s->running != on_cpu ? "has its registers nowhere" : NULL;
+}
+
+const char *sched_audit_vcpu(struct vcpu *v, bool still)
+{
+    unsigned long flags = irq_save();
+    struct run_queue *rq = queue_lock(v);
+    const char *wrong = misplaced(v, rq, still);
+
+    spin_unlock_irqrestore(&rq->lock, flags);
+    return wrong;
 }
 
 /* Changes a parameter of BVT: out of the queue, then back to its new place. */
@@ -777,8 +866,10 @@ void sched_init(void)
 {
     for (unsigned cpu = 0; cpu < NR_CPUS; cpu++) {
         bvt_queue_init(&run_queues[cpu].bvt);
+        run_queues[cpu].pool = POOL_NONE;
         timer_init(&run_queues[cpu].slice, slice_over, NULL, cpu);
     }
+    pool_init();
     softirq_register(SOFTIRQ_SCHEDULE, schedule);
     log_info("scheduler: Borrowed Virtual Time, context-switch allowance %u us\n", options.sched_allowance_us);
 }
@@ -788,6 +879,7 @@ void sched_init_vcpu(struct vcpu *v, unsigned cpu)
     v->processor = cpu;
     bvt_init(&v->sched);
     memset(&v->sched.hard_affinity, 0xff, sizeof(v->sched.hard_affinity));
+    v->sched.allowed = v->sched.hard_affinity; /* until pool_place_vcpu */
     memset(&v->sched.soft_affinity, 0xff, sizeof(v->sched.soft_affinity));
     v->sched.runstate = RUNSTATE_offline;
     v->sched.runstate_entry = now();
@@ -820,11 +912,13 @@ void sched_add_idle(struct vcpu *v)
 
     bvt_init(&v->sched);
     rq->idle = rq->on_cpu = v;
+    rq->called = false;
     v->sched.running = true;
     v->sched.run_start = now();
     set_runstate(v, RUNSTATE_running, v->sched.run_start);
     cpumask_set(v->processor, &idle_cpus);
     spin_unlock_irqrestore(&rq->lock, flags);
+    timer_migrate(&rq->slice, v->processor); /* it may have been elsewhere while the CPU was off line */
 }
 
 #define REPORT_MAX 16
@@ -884,4 +978,5 @@ void sched_key_report(void)
              options.sched_allowance_us);
     for_each_cpu (cpu, &cpu_online)
         report_queue(cpu);
+    pools_key_report();
 }

@@ -9,6 +9,7 @@
  * out of work pulls from the others. Busy CPUs balance: the virtual times of all queues lie on a common scale (bvt_meet),
  * and a CPU with waiting vcpus gives the furthest behind, every 10 ms at most, to a CPU whose running vcpu is ahead of it
  * by a few allowances, unless it likes it better here. So always-busy vcpus get shares by weight on all CPUs together.
+ * Where a vcpu may run is decided in sched/pool.c (affinity, CPU pools, CPUs off line): here only 'allowed' counts.
  * A vcpu whose 'running' is set is, or still has its registers, on v->processor: no other CPU may take it.
  *
  * Locks: each CPU's run queue has one (irq-safe); a vcpu's scheduling state is protected by the lock of v->processor's
@@ -40,7 +41,8 @@ struct sched_vcpu {
     volatile bool running; /* is, is about to be, or just was current on v->processor: its state is not all in memory */
     bool yielding;         /* lets another run first, once */
     ns_t run_start;        /* when it was last switched in or charged */
-    cpumask_t hard_affinity;
+    cpumask_t hard_affinity; /* as the tools set it */
+    cpumask_t allowed;       /* where it may run: sched/pool.h */
     cpumask_t soft_affinity; /* where it had rather be, of the former */
     struct timer poll_timer; /* SCHEDOP_poll's timeout */
     /* runstate accounting (ABI RUNSTATE_*) */
@@ -54,7 +56,8 @@ void sched_init_vcpu(struct vcpu *v, unsigned cpu); /* v is zeroed but for id, d
 /* Leaves the queue for good and stops the vcpu's timers. v runs nowhere (vcpu_sleep_sync) and cannot be woken. */
 void sched_remove_vcpu(struct vcpu *v);
 void sched_remove_domain(struct domain *d); /* stops the watchdogs */
-void sched_add_idle(struct vcpu *v);        /* the idle vcpu of cpu v->processor; it is taken to run there */
+/* The idle vcpu of cpu v->processor; it is taken to run there. Others come when the CPU is in a pool (sched/pool.h). */
+void sched_add_idle(struct vcpu *v);
 
 /* State changes; each looks after its own locking and may be called from interrupt handlers. */
 void vcpu_wake(struct vcpu *v); /* runnable now: enters the queue; may preempt */
@@ -74,8 +77,8 @@ void domain_pause(struct domain *d); /* all its vcpus; not for current's own dom
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 
-/* For the management calls. -EINVAL: no CPU that is online; weight out of range. */
-int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask);
+/* For the management calls; hard affinity is set by vcpu_set_affinity of sched/pool.h. -EINVAL: weight out of range. */
+void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *mask);
 int vcpu_set_weight(struct vcpu *v, uint32_t weight);
 void vcpu_set_warp(struct vcpu *v, int64_t warp, ns_t limit, ns_t unwarp); /* as bvt_set_warp */
 struct bvt_parameters {
@@ -85,6 +88,17 @@ struct bvt_parameters {
     ns_t warp_limit, unwarp_requirement;
 };
 void vcpu_get_parameters(struct vcpu *v, struct bvt_parameters *out);
+
+/* For sched/pool.c: */
+/* v may run on the CPUs of 'allowed' only, which is not empty and in 'hard'; where it may not stay it leaves, soon. */
+void sched_place(struct vcpu *v, const cpumask_t *hard, const cpumask_t *allowed);
+void sched_set_pool(unsigned cpu, uint32_t pool);               /* CPUs of other pools are not balanced with */
+const char *sched_audit_vcpu(struct vcpu *v, bool still); /* as pool_audit: what is wrong about v's place, or null */
+
+/* A CPU goes off line: it is no vcpu's any more to run on. Has its last one left it? */
+bool sched_cpu_empty(unsigned cpu);
+/* On that CPU then, in its idle loop: nothing runs here until sched_add_idle. */
+void sched_retire_idle(void);
 
 /* SOFTIRQ_SCHEDULE: picks and switches; does not return when it switches stacks' owner. Interrupts enabled on entry. */
 void schedule(void);

@@ -8,6 +8,9 @@
  *
  * Slop joins neighbours: when timers were run, the next interrupt comes no sooner than options.timer_slop later, and all
  * that expired by then run together. So a timer may be late by the slop, and is never early.
+ *
+ * The queue of a CPU that is off line is closed: no timer is armed there. Timers that belong to it, or are sent to it, go to
+ * CPU 0, which never is.
  */
 #include "sched/timer.h"
 
@@ -23,6 +26,7 @@
 struct timer_queue {
     spinlock_t lock;
     struct timer *root;
+    bool closed;
     struct timer *volatile running; /* whose handler is under way */
     ns_t hardware;                  /* when the hardware will interrupt; NS_NEVER: not armed */
     uint64_t interrupts, fired;
@@ -123,6 +127,19 @@ static struct timer_queue *queue_lock(struct timer *t)
     }
 }
 
+/* The same where it may be armed. */
+static struct timer_queue *open_queue_lock(struct timer *t)
+{
+    for (;;) {
+        struct timer_queue *q = queue_lock(t);
+
+        if (likely(!q->closed))
+            return q;
+        WRITE_ONCE(t->cpu, 0); /* it is not armed */
+        spin_unlock(&q->lock);
+    }
+}
+
 /* This CPU's hardware shall interrupt for the root, which has not expired at t, now. The queue's lock is held. */
 static void hardware_arm(struct timer_queue *q, ns_t t)
 {
@@ -155,7 +172,7 @@ void timer_init(struct timer *t, void (*handler)(void *), void *arg, unsigned cp
 void timer_set(struct timer *t, ns_t expires)
 {
     unsigned long flags = irq_save();
-    struct timer_queue *q = queue_lock(t);
+    struct timer_queue *q = open_queue_lock(t);
 
     if (t->armed)
         heap_remove(q, t);
@@ -193,6 +210,18 @@ void timer_kill(struct timer *t)
     } while (timer_armed(t));
 }
 
+/* Both queues are locked. */
+static void move(struct timer *t, struct timer_queue *from, struct timer_queue *to)
+{
+    if (t->armed) /* stays so all the time: timer_stop looks at it without the lock */
+        heap_remove(from, t);
+    WRITE_ONCE(t->cpu, (uint32_t)(to - timer_queues));
+    if (t->armed) {
+        heap_insert(to, t);
+        inserted(to, t);
+    }
+}
+
 void timer_migrate(struct timer *t, unsigned cpu)
 {
     unsigned long flags = irq_save();
@@ -200,21 +229,40 @@ void timer_migrate(struct timer *t, unsigned cpu)
 
     for (;;) {
         from = queue_lock(t);
-        if (from == to || spin_trylock(&to->lock))
+        if (from == to)
             break;
+        if (spin_trylock(&to->lock)) {
+            if (likely(!to->closed))
+                break;
+            spin_unlock(&to->lock);
+            to = &timer_queues[0];
+        }
         spin_unlock(&from->lock);
         cpu_relax();
     }
     if (from != to) {
-        if (t->armed) /* stays so all the time: timer_stop looks at it without the lock */
-            heap_remove(from, t);
-        WRITE_ONCE(t->cpu, cpu);
-        if (t->armed) {
-            heap_insert(to, t);
-            inserted(to, t);
-        }
+        move(t, from, to);
         spin_unlock(&to->lock);
     }
+    spin_unlock_irqrestore(&from->lock, flags);
+}
+
+void timers_close_cpu(unsigned cpu)
+{
+    struct timer_queue *from = &timer_queues[cpu], *to = &timer_queues[0];
+    unsigned long flags = irq_save();
+
+    for (;;) {
+        spin_lock(&from->lock);
+        if (spin_trylock(&to->lock))
+            break;
+        spin_unlock(&from->lock);
+        cpu_relax();
+    }
+    from->closed = true;
+    while (from->root)
+        move(from->root, from, to);
+    spin_unlock(&to->lock);
     spin_unlock_irqrestore(&from->lock, flags);
 }
 
@@ -256,7 +304,12 @@ void timers_run(void)
 
 void timers_init_cpu(void)
 {
-    timer_queues[cpu_id()].hardware = NS_NEVER;
+    struct timer_queue *q = &timer_queues[cpu_id()];
+    unsigned long flags = spin_lock_irqsave(&q->lock);
+
+    q->hardware = NS_NEVER;
+    q->closed = false;
+    spin_unlock_irqrestore(&q->lock, flags);
     softirq_register(SOFTIRQ_TIMER, timers_run);
 }
 

@@ -29,11 +29,13 @@ void timer_set(struct timer *t, ns_t expires); /* arms or moves it; a past time 
 void timer_stop(struct timer *t); /* afterwards it is not armed; a handler under way on another CPU may finish later */
 /* Stops it and waits until its handler runs nowhere: before its memory goes. Interrupts enabled, not from a handler. */
 void timer_kill(struct timer *t);
-void timer_migrate(struct timer *t, unsigned cpu);
+void timer_migrate(struct timer *t, unsigned cpu); /* to CPU 0 if that one is off line */
 static inline bool timer_armed(const struct timer *t) { return READ_ONCE(t->armed); }
 
 void timer_interrupt(void); /* vector VECTOR_TIMER */
 void timers_init_cpu(void); /* on each CPU, before it arms a timer */
+/* The CPU goes off line: its timers go to CPU 0, and so do those that are set there until timers_init_cpu. */
+void timers_close_cpu(unsigned cpu);
 void timers_run(void);      /* SOFTIRQ_TIMER */
 void timers_key_report(void);
 
