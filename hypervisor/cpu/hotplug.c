@@ -69,7 +69,8 @@ int cpu_take_down(unsigned cpu)
     int rc;
 
     if (!cpu || !cpu_is_present(cpu))
-        return refuse(-EINVAL, "CPU %u cannot be taken off line: %s\n", cpu, cpu ? "there is none" : "it is the boot CPU");
+        return refuse(-EINVAL, "CPU %u cannot be taken off line: %s\n", cpu,
+                      cpu ? "there is none" : "it is the boot CPU");
     if (!begin())
         return -EBUSY;
     rc = cpumask_test(cpu, &cpu_online) ? leave_pool(cpu) : -EEXIST;

@@ -224,7 +224,8 @@ static long cpu_hotplug(struct xen_sysctl *op)
         return cpu_take_down(op->u.cpu_hotplug.cpu);
     case XEN_SYSCTL_CPU_HOTPLUG_SMT_ENABLE:
     case XEN_SYSCTL_CPU_HOTPLUG_SMT_DISABLE:
-        return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: the second threads of cores all at once: take them one by one\n");
+        return refuse(-EOPNOTSUPP,
+                      "sysctl cpu_hotplug: the second threads of cores all at once: take them one by one\n");
     }
     return refuse(-EOPNOTSUPP, "sysctl cpu_hotplug: operation %u\n", op->u.cpu_hotplug.op);
 }

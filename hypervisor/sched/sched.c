@@ -656,8 +656,8 @@ static void rehome(struct vcpu *v)
 
     for (;;) {
         struct run_queue *rq = queue_lock(v), *to = &run_queues[cpumask_next(0, &v->sched.allowed)];
-        bool stays = v->sched.queued || v->sched.running || rq->on_cpu == v ||
-                     cpumask_test(v->processor, &v->sched.allowed);
+        bool stays =
+            v->sched.queued || v->sched.running || rq->on_cpu == v || cpumask_test(v->processor, &v->sched.allowed);
         bool locked = !stays && spin_trylock(&to->lock);
 
         if (locked) {

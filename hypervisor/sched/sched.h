@@ -92,7 +92,7 @@ void vcpu_get_parameters(struct vcpu *v, struct bvt_parameters *out);
 /* For sched/pool.c: */
 /* v may run on the CPUs of 'allowed' only, which is not empty and in 'hard'; where it may not stay it leaves, soon. */
 void sched_place(struct vcpu *v, const cpumask_t *hard, const cpumask_t *allowed);
-void sched_set_pool(unsigned cpu, uint32_t pool);               /* CPUs of other pools are not balanced with */
+void sched_set_pool(unsigned cpu, uint32_t pool);         /* CPUs of other pools are not balanced with */
 const char *sched_audit_vcpu(struct vcpu *v, bool still); /* as pool_audit: what is wrong about v's place, or null */
 
 /* A CPU goes off line: it is no vcpu's any more to run on. Has its last one left it? */

@@ -36,7 +36,7 @@ void timer_interrupt(void); /* vector VECTOR_TIMER */
 void timers_init_cpu(void); /* on each CPU, before it arms a timer */
 /* The CPU goes off line: its timers go to CPU 0, and so do those that are set there until timers_init_cpu. */
 void timers_close_cpu(unsigned cpu);
-void timers_run(void);      /* SOFTIRQ_TIMER */
+void timers_run(void); /* SOFTIRQ_TIMER */
 void timers_key_report(void);
 
 #endif

@@ -260,6 +260,7 @@ static void run_softirqs(void)
 static unsigned removed_vcpus;
 void sched_remove_vcpu(struct vcpu *v) { removed_vcpus++; }
 void sched_remove_domain(struct domain *d) {}
+int pool_move_domain(struct domain *d, uint32_t id) { return (int)(d->pool = id); }
 int alloc_claim(struct domain *d, uint64_t pages)
 {
     d->claimed_pages = pages;

@@ -28,6 +28,7 @@
 #include "pv/mode.h"
 #include "pv/traps.h"
 #include "sched/bvt.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 static struct domain doms[3]; /* by id: domain 0, one that runs, one that is created */
@@ -161,8 +162,18 @@ int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
     if (!(mask->bits[0] & cpu_online.bits[0]))
         return -EINVAL;
     v->sched.hard_affinity = *mask;
+    v->sched.allowed.bits[0] = mask->bits[0] & cpu_online.bits[0];
     return 0;
 }
+void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *mask) { v->sched.soft_affinity = *mask; }
+/* There is a pool 3 with CPU 1, and a pool 4 without any. */
+int pool_join(struct domain *d, uint32_t id)
+{
+    if (id == 0 || id == 3)
+        d->pool = id;
+    return id == 0 || id == 3 ? 0 : id == 4 ? -EINVAL : -ESRCH;
+}
+cpumask_t pool_cpus(const struct domain *d) { return (cpumask_t){{d->pool == 3 ? 2 : 3}}; }
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *r)
 {
     memset(r, 0, sizeof(*r));
@@ -413,6 +424,22 @@ static void creation(void **state)
     assert_int_equal(CALL(resumedomain, 0), -EINVAL);
 }
 
+/* In another pool: its vcpus begin there. */
+static void creation_in_pool(void **state)
+{
+    FRESH();
+    op.u.createdomain = new_domain();
+    op.u.createdomain.cpupool_id = 3;
+    assert_int_equal(CALL(createdomain, 2), 0);
+    assert_int_equal(doms[2].pool, 3);
+    FRESH();
+    op.u.max_vcpus.max = 3;
+    assert_int_equal(CALL(max_vcpus, 2), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(doms[2].vcpus[i]->processor, 1);
+    assert_int_equal(CALL(destroydomain, 2), 0);
+}
+
 static void creation_refused(void **state)
 {
 #define REFUSED(field, value, error)                                                                                   \
@@ -430,7 +457,11 @@ static void creation_refused(void **state)
     REFUSED(vmtrace_size, 4096, -EINVAL);
     REFUSED(arch.emulation_flags, 1, -EINVAL);
     REFUSED(grant_opts, XEN_DOMCTL_GRANT_version(3), -EINVAL);
+    destroyed = 0;
     REFUSED(cpupool_id, 1, -ESRCH);
+    REFUSED(cpupool_id, 4, -EINVAL);
+    assert_int_equal(destroyed, 2);
+    destroyed = 0;
     REFUSED(max_vcpus, 0, -ERANGE);
     REFUSED(max_vcpus, MAX_VCPUS + 1, -ERANGE);
     no_memory = true;
@@ -792,8 +823,17 @@ static void affinities_and_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(decoding), TEST(what_comes_back), TEST(creation), TEST(creation_refused), TEST(pages),
-        TEST(contexts), TEST(extended_state),  TEST(msrs),     TEST(time_base),        TEST(affinities_and_weights),
+        TEST(decoding),
+        TEST(what_comes_back),
+        TEST(creation),
+        TEST(creation_in_pool),
+        TEST(creation_refused),
+        TEST(pages),
+        TEST(contexts),
+        TEST(extended_state),
+        TEST(msrs),
+        TEST(time_base),
+        TEST(affinities_and_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,7 @@
 /* ---- The machine ---- */
 #define PINS 24
 struct acpi_info acpi_info;
+cpumask_t cpu_online = {{3}};
 static struct ioapic_pin pins[PINS];
 static unsigned eois;
 static struct percpu cpus[2] = {{.id = 0, .apic_id = 0}, {.id = 1, .apic_id = 5}};
@@ -299,6 +300,28 @@ static void test_affinity(void **state)
     assert_int_equal(pins[7].apic_id, 5);
 }
 
+/* A CPU goes off line: what was sent there goes elsewhere, and nothing is sent there until it is back. */
+static void test_closed_cpu(void **state)
+{
+    int pirq = -1, err;
+    struct irq *irq = irq_of_gsi(10, &err);
+
+    assert_int_equal(pirq_map_gsi(&domains[0], 10, &pirq), 0);
+    assert_int_equal(pirq_guest_bind(&domains[0], 10, false), 0);
+    pirq_guest_set_affinity(&domains[0], 10, 0);
+    assert_int_equal(pins[10].apic_id, 5);
+    irq_close_cpu(1);
+    assert_int_equal(pins[10].apic_id, 0);
+    assert_false(pins[10].masked);
+    assert_int_equal(irq->cpu, 0);
+    pirq_guest_set_affinity(&domains[0], 10, 0); /* its vcpu was there a moment ago */
+    assert_int_equal(pins[10].apic_id, 0);
+    irq_open_cpu(1);
+    assert_int_equal(pins[10].apic_id, 0);
+    pirq_guest_set_affinity(&domains[0], 10, 0);
+    assert_int_equal(pins[10].apic_id, 5);
+}
+
 static void test_eoi_page(void **state)
 {
     int level = -1, edge = -1, later = -1;
@@ -499,10 +522,10 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(test_edge),         T(test_level),    T(test_shared_level),  T(test_setup_gsi),       T(test_croft_own),
-        T(test_refusals),     T(test_affinity), T(test_eoi_page),      T(test_hole_in_vectors), T(test_msi),
-        T(test_msi_refusals), T(test_msix),     T(test_msix_refusals), T(test_guest_writes),    T(test_free_pirq),
-        T(test_reuse),
+        T(test_edge),      T(test_level),        T(test_shared_level), T(test_setup_gsi),     T(test_croft_own),
+        T(test_refusals),  T(test_affinity),     T(test_closed_cpu),   T(test_eoi_page),      T(test_hole_in_vectors),
+        T(test_msi),       T(test_msi_refusals), T(test_msix),         T(test_msix_refusals), T(test_guest_writes),
+        T(test_free_pirq), T(test_reuse),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

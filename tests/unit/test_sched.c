@@ -1,5 +1,5 @@
-/* sources: hypervisor/sched/sched.c hypervisor/sched/bvt.c hypervisor/sched/timer.c hypervisor/sched/guest_timer.c */
-/* The scheduler on four fake CPUs: who runs where, wakes, pulls, affinity, runstates, the vcpus' timers. */
+/* sources: hypervisor/sched/sched.c hypervisor/sched/pool.c hypervisor/sched/bvt.c hypervisor/sched/timer.c hypervisor/sched/guest_timer.c */
+/* The scheduler on four fake CPUs: who runs where, wakes, pulls, affinity, pools, CPUs off line, runstates, the vcpus' timers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +17,7 @@
 #include "platform/apic.h"
 #include "sched/bvt.h"
 #include "sched/guest_timer.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 enum { CPUS = 4, VCPUS = 12 };
@@ -26,11 +27,12 @@ cpumask_t cpu_online;
 static struct percpu cpus[CPUS];
 static unsigned this;
 static ns_t clock_now, hardware[CPUS];
-static struct domain d, idle_dom;
+static struct domain d, other_dom, idle_dom; /* the other one has vcpus only where a test gives it some */
 static struct vcpu v[VCPUS], idle[CPUS];
 static struct shared_info shared;
 static struct vcpu_info infos[VCPUS];
 static unsigned virqs[VCPUS], wakes[CPUS], switches;
+static ns_t due[VCPUS]; /* when a vcpu's timer has to have fired */
 static bool port_is_pending;
 
 struct percpu *this_cpu(void) { return &cpus[this]; }
@@ -40,7 +42,14 @@ void apic_timer_arm(uint64_t tsc) { hardware[this] = tsc; }
 void softirq_register(enum softirq nr, void (*handler)(void)) {}
 void softirq_raise_on(unsigned cpu, enum softirq nr) { cpus[cpu].softirq_pending |= 1U << nr; }
 void smp_send_wake(unsigned cpu) { wakes[cpu]++; }
-void log_print(enum log_level level, const char *fmt, ...) {}
+static unsigned log_lines;
+void log_print(enum log_level level, const char *fmt, ...) { log_lines++; }
+void panic(const char *fmt, ...)
+{
+    print_error("panic: %s", fmt);
+    abort();
+}
+struct domain *domain_next(struct domain *prev) { return !prev ? &d : prev == &d ? &other_dom : NULL; }
 bool event_port_pending(struct domain *dom, unsigned port) { return port_is_pending; }
 bool vcpu_event_deliverable(const struct vcpu *p)
 {
@@ -50,6 +59,7 @@ void event_send_virq(struct vcpu *p, unsigned virq)
 {
     assert_int_equal(virq, VIRQ_TIMER);
     virqs[p->id]++;
+    due[p->id] = NS_NEVER;
     p->info->evtchn_upcall_pending = 1;
     vcpu_kick(p);
 }
@@ -64,7 +74,9 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     if (!next->is_idle) {
         assert_int_equal(next->processor, this);
         assert_true(cpumask_test(this, &next->sched.hard_affinity));
+        assert_true(cpumask_test(this, &next->sched.allowed));
     }
+    assert_true(cpumask_test(this, &cpu_online));
     current = next;
     switches++;
     sched_switch_done(prev);
@@ -82,6 +94,8 @@ static void settle(void)
 
             this = c;
             cpus[c].softirq_pending = 0;
+            if (!cpumask_test(c, &cpu_online))
+                continue;
             if (pending & 1U << SOFTIRQ_TIMER)
                 timers_run();
             if (pending & 1U << SOFTIRQ_SCHEDULE)
@@ -119,6 +133,7 @@ static void pass(ns_t t)
 static int setup_cpus(unsigned count)
 {
     memset(&d, 0, sizeof(d));
+    memset(&other_dom, 0, sizeof(other_dom));
     memset(v, 0, sizeof(v));
     memset(idle, 0, sizeof(idle));
     memset(infos, 0, sizeof(infos));
@@ -130,9 +145,10 @@ static int setup_cpus(unsigned count)
     options.sched_allowance_us = 2000;
     port_is_pending = false;
     switches = 0;
-    d.vcpu_count = VCPUS;
+    d.vcpu_count = other_dom.vcpu_count = VCPUS;
     d.shared_info = &shared;
     strcpy(d.name, "d0");
+    strcpy(other_dom.name, "d1");
     strcpy(idle_dom.name, "idle");
     for (unsigned c = 0; c < CPUS; c++) {
         cpus[c].id = this = c;
@@ -149,14 +165,17 @@ static int setup_cpus(unsigned count)
         cpus[c].current_vcpu = &idle[c];
         cpumask_set(c, &cpu_online);
         sched_add_idle(&idle[c]);
+        pool_cpu_joins(c);
     }
     for (unsigned i = 0; i < VCPUS; i++) {
+        due[i] = NS_NEVER;
         v[i].domain = &d;
         v[i].id = i;
         v[i].info = &infos[i];
         v[i].down = true;
         d.vcpus[i] = &v[i];
         sched_init_vcpu(&v[i], i % count);
+        pool_place_vcpu(&v[i]);
         v[i].periodic_period = 0;
     }
     return 0;
@@ -203,10 +222,24 @@ static int state_of(unsigned i)
     return r.state;
 }
 
+static void pin(unsigned i, unsigned long cpus_allowed)
+{
+    cpumask_t mask = {{cpus_allowed}};
+
+    assert_int_equal(vcpu_set_affinity(&v[i], &mask), 0);
+}
+
+static void all_up(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        up(i);
+}
+
 static void test_spread(void **state)
 {
     for (unsigned i = 0; i < CPUS; i++) {
         sched_init_vcpu(&v[i], 0); /* all at home on CPU 0 */
+        pool_place_vcpu(&v[i]);
         v[i].periodic_period = 0;
         up(i);
     }
@@ -600,6 +633,358 @@ static void test_random(void **state)
     timers_key_report();
 }
 
+/* ---- CPUs that go off line and come back, pools ---- */
+
+enum { FREE = -1, LEAVING = -2, OFF = -3 }; /* a CPU that is in no pool; LEAVING: is about to go off line */
+static int cpu_pool[CPUS];                  /* the model */
+
+static cpumask_t pool_mask(int pool)
+{
+    cpumask_t m = {{0}};
+
+    for (unsigned c = 0; c < CPUS; c++)
+        m.bits[0] |= (unsigned long)(cpu_pool[c] == pool) << c;
+    return m;
+}
+static unsigned pool_size(int pool) { return __builtin_popcountl(pool_mask(pool).bits[0]); }
+
+/* The steps of cpu/hotplug.c, in two parts */
+static void cpu_leaves(unsigned c)
+{
+    assert_int_equal(pool_remove_cpu(0, c), 0);
+    assert_int_equal(pool_cpu_leaves(c), 0);
+    cpu_pool[c] = LEAVING;
+}
+static void cpu_goes(unsigned c)
+{
+    settle();
+    assert_true(sched_cpu_empty(c));
+    timers_close_cpu(c);
+    settle();
+    this = c;
+    sched_retire_idle();
+    this = 0;
+    cpumask_clear(c, &cpu_online);
+    hardware[c] = NS_NEVER;
+    pool_vacate_cpu(c);
+    cpu_pool[c] = OFF;
+}
+static void cpu_comes(unsigned c)
+{
+    this = c;
+    cpus[c].softirq_pending = 0;
+    timers_init_cpu();
+    sched_add_idle(&idle[c]);
+    cpumask_set(c, &cpu_online);
+    this = 0;
+    pool_cpu_joins(c);
+    cpu_pool[c] = 0;
+}
+
+static void test_cpu_off_and_on(void **state)
+{
+    memset(cpu_pool, 0, sizeof(cpu_pool));
+    pin(5, 1UL << 3); /* asleep, and at home there */
+    for (unsigned i = 0; i < 5; i++)
+        up(i);
+    pin(1, 1UL << 3 | 1UL << 2);
+    pin(2, 1UL << 3); /* one of the running ones: it loses that */
+    settle();
+    guest_timer_singleshot(&v[2], clock_now + MILLISECS(30));
+    v[6].processor = 3;
+    timer_set(&v[6].sched.poll_timer, clock_now + MILLISECS(20));
+    log_lines = 0;
+    cpu_leaves(3);
+    settle();
+    assert_ptr_equal(cpus[3].current_vcpu, &idle[3]);
+    cpu_goes(3);
+    assert_int_equal(pool_audit(true), 0);
+    assert_int_equal(log_lines, 2); /* v2 and v5 lost their affinity */
+    assert_int_equal(v[2].sched.hard_affinity.bits[0], ~0UL);
+    assert_int_equal(v[1].sched.hard_affinity.bits[0], 12);
+    for (unsigned i = 0; i < VCPUS; i++)
+        assert_int_not_equal(v[i].processor, 3);
+    pass(MILLISECS(100));
+    assert_int_equal(virqs[2], 1);
+    assert_false(timer_armed(&v[6].sched.poll_timer));
+    for (unsigned i = 0; i < 5; i++)
+        assert_true(ran(i) > MILLISECS(40));
+    assert_ptr_equal(cpus[3].current_vcpu, &idle[3]);
+    /* Timers that are set or sent there go to CPU 0. */
+    timer_init(&v[6].sched.poll_timer, v[6].sched.poll_timer.handler, &v[6], 3);
+    timer_set(&v[6].sched.poll_timer, clock_now + MILLISECS(1));
+    assert_int_equal(v[6].sched.poll_timer.cpu, 0);
+    timer_set(&v[9].sched.poll_timer, clock_now + MILLISECS(1));
+    assert_int_equal(v[9].sched.poll_timer.cpu, 1);
+    timer_migrate(&v[9].sched.poll_timer, 3);
+    assert_int_equal(v[9].sched.poll_timer.cpu, 0);
+    pass(MILLISECS(2));
+    assert_false(timer_armed(&v[6].sched.poll_timer));
+    /* Back again it gets work at once. */
+    cpu_comes(3);
+    settle();
+    assert_false(cpus[3].current_vcpu->is_idle);
+    assert_int_equal(pool_audit(true), 0);
+    pass(SECONDS(1));
+    for (unsigned i = 0; i < 5; i++)
+        assert_true(ran(i) > MILLISECS(760)); /* four of five, four fifths each */
+}
+
+static void test_cpu_refusals(void **state)
+{
+    assert_int_equal(pool_cpu_leaves(1), -EBUSY); /* in a pool */
+    assert_int_equal(pool_remove_cpu(0, 1), 0);
+    assert_int_equal(pool_remove_cpu(0, 0), -EBUSY); /* the last, with domains */
+    assert_int_equal(pool_remove_cpu(0, 1), -EADDRNOTAVAIL);
+    assert_int_equal(pool_remove_cpu(0, 64), -EADDRNOTAVAIL);
+    assert_int_equal(pool_remove_cpu(1, 1), -ENOENT);
+    assert_int_equal(pool_remove_cpu(~0U, 1), -ENOENT);
+    assert_int_equal(pool_add_cpu(1, 1), -ENOENT);
+    assert_int_equal(pool_add_cpu(0, 2), -ENODEV);
+    assert_int_equal(pool_add_cpu(0, 64), -ENODEV);
+    assert_int_equal(pool_cpu_leaves(1), 0);
+    assert_int_equal(pool_add_cpu(0, 1), -ENODEV); /* not free: on its way off line */
+    assert_int_equal(pool_add_cpu(0, POOL_ANY), -ENODEV);
+    pool_cpu_joins(1);
+}
+
+static void test_pool_refusals(void **state)
+{
+    uint32_t id = POOL_ANY, other = POOL_ANY;
+    struct pool_info info;
+    cpumask_t free;
+
+    assert_int_equal(pool_destroy(0), -EBUSY);
+    assert_int_equal(pool_destroy(1), -ENOENT);
+    assert_int_equal(pool_destroy(POOL_MAX), -ENOENT);
+    assert_int_equal(pool_create(&id), 0);
+    assert_int_equal(id, 1);
+    assert_int_equal(pool_create(&id), -EEXIST);
+    other = POOL_MAX;
+    assert_int_equal(pool_create(&other), -EINVAL);
+    assert_int_equal(pool_join(&other_dom, 2), -ESRCH);
+    assert_int_equal(pool_join(&other_dom, 1), -EINVAL); /* no CPUs yet */
+    assert_int_equal(pool_move_domain(&other_dom, 1), -ENOENT);
+    assert_int_equal(pool_move_domain(&other_dom, 2), -ENOENT);
+    assert_int_equal(pool_remove_cpu(0, POOL_ANY), 0);
+    free = pool_free_cpus();
+    assert_int_equal(free.bits[0], 1UL << 3);
+    assert_int_equal(pool_add_cpu(1, POOL_ANY), 0);
+    assert_int_equal(pool_cpu_leaves(3), -EBUSY);
+    assert_int_equal(pool_move_domain(&other_dom, 1), 0);
+    assert_true(pool_info(1, &info));
+    assert_int_equal(info.cpus.bits[0], 1UL << 3);
+    assert_int_equal(info.domains, 1);
+    assert_int_equal(pool_remove_cpu(1, 3), -EBUSY);
+    assert_int_equal(pool_destroy(1), -EBUSY);
+    other_dom.dying = true;
+    assert_int_equal(pool_move_domain(&other_dom, 0), 0);
+    assert_int_equal(pool_move_domain(&other_dom, 1), -EINVAL);
+    assert_int_equal(pool_destroy(1), -EBUSY);
+    assert_int_equal(pool_remove_cpu(1, 3), 0);
+    assert_int_equal(pool_destroy(1), 0);
+    assert_false(pool_info(1, &info));
+    for (id = POOL_ANY; pool_create(&id) == 0; id = POOL_ANY)
+        ;
+    assert_int_equal(pool_create(&id), -ENOSPC);
+}
+
+/* The vcpus from 'first' on are the other domain's. */
+static void give_to_other_domain(unsigned first)
+{
+    for (unsigned i = first; i < VCPUS; i++) {
+        d.vcpus[i] = NULL;
+        other_dom.vcpus[i] = &v[i];
+        v[i].domain = &other_dom;
+    }
+}
+
+static void test_pools_are_apart(void **state)
+{
+    uint32_t id = POOL_ANY;
+    cpumask_t two = {{4}};
+
+    give_to_other_domain(4);
+    assert_int_equal(pool_create(&id), 0);
+    for (unsigned c = 2; c < 4; c++) {
+        assert_int_equal(pool_remove_cpu(0, c), 0);
+        assert_int_equal(pool_add_cpu(1, c), 0);
+    }
+    all_up(5); /* four on CPUs 0 and 1, and one more */
+    settle();
+    assert_int_equal(pool_move_domain(&other_dom, 1), 0);
+    pass(SECONDS(1));
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(ran(i) > MILLISECS(480) && ran(i) < MILLISECS(520));
+    assert_true(ran(4) > MILLISECS(999));
+    assert_true(cpus[2].current_vcpu->is_idle || cpus[3].current_vcpu->is_idle);
+    /* Affinity is to CPUs of the pool. */
+    assert_int_equal(vcpu_set_affinity(&v[0], &two), -EINVAL);
+    assert_int_equal(vcpu_set_affinity(&v[4], &two), 0);
+    settle();
+    assert_int_equal(v[4].processor, 2);
+    /* With the pool goes the affinity. */
+    assert_int_equal(pool_move_domain(&other_dom, 0), 0);
+    assert_int_equal(v[4].sched.hard_affinity.bits[0], ~0UL);
+    settle();
+    assert_true(v[4].processor < 2);
+    assert_int_equal(pool_audit(true), 0);
+}
+
+/* The audit finds what it is for. */
+static void test_pool_audit_finds(void **state)
+{
+    uint32_t id = POOL_ANY;
+
+    up(0);
+    settle();
+    assert_int_equal(pool_audit(true), 0);
+    v[1].down = false; /* nobody woke it */
+    assert_int_equal(pool_audit(false), 0);
+    assert_int_equal(pool_audit(true), 1);
+    v[1].down = true;
+    v[1].sched.allowed.bits[0] = 1;
+    assert_int_equal(pool_audit(false), 1);
+    pool_place_vcpu(&v[1]);
+    cpumask_clear(v[0].processor, &cpu_online);
+    assert_int_equal(pool_audit(false), 2); /* a pool's CPU is off line, and v0 on it */
+    cpumask_set(v[0].processor, &cpu_online);
+    d.pool = 1;
+    assert_int_equal(pool_audit(false), VCPUS);
+    assert_int_equal(pool_create(&id), 0);
+    assert_int_equal(pool_audit(false), VCPUS);
+    d.pool = 0;
+    assert_int_equal(pool_audit(true), 0);
+}
+
+/* One random thing that happens to CPUs or pools. */
+static void change_cpus(void)
+{
+    unsigned c = rand() % CPUS, pool = rand() % 2;
+    int rc;
+
+    switch (rand() % 5) {
+    case 0: /* off line: first step or the rest */
+        if (cpu_pool[c] == LEAVING)
+            cpu_goes(c);
+        else if (c && cpu_pool[c] == 0 && pool_size(0) > 1)
+            cpu_leaves(c);
+        break;
+    case 1:
+        if (cpu_pool[c] == OFF)
+            cpu_comes(c);
+        break;
+    case 2:
+        rc = pool_remove_cpu(pool, c);
+        if (cpu_pool[c] != (int)pool)
+            assert_int_equal(rc, -EADDRNOTAVAIL);
+        else if (pool_size(pool) == 1 && (!pool || other_dom.pool == 1))
+            assert_int_equal(rc, -EBUSY);
+        else
+            assert_int_equal(rc, 0);
+        cpu_pool[c] = rc ? cpu_pool[c] : FREE;
+        break;
+    case 3:
+        rc = pool_add_cpu(pool, c);
+        assert_int_equal(rc, cpu_pool[c] == FREE ? 0 : -ENODEV);
+        cpu_pool[c] = rc ? cpu_pool[c] : (int)pool;
+        break;
+    default:
+        rc = pool_move_domain(&other_dom, pool);
+        assert_int_equal(rc, pool_size(pool) ? 0 : -ENOENT);
+    }
+}
+
+static void check_cpus(void)
+{
+    settle();
+    assert_int_equal(pool_audit(true), 0);
+    for (unsigned i = 0; i < VCPUS; i++) {
+        cpumask_t may = pool_mask((int)v[i].domain->pool);
+        bool waits = vcpu_runnable(&v[i]) && !runs(i);
+
+        may.bits[0] &= v[i].sched.hard_affinity.bits[0];
+        assert_true(may.bits[0]);
+        assert_int_equal(v[i].sched.allowed.bits[0], may.bits[0]);
+        assert_int_not_equal(cpu_pool[v[i].processor], OFF);
+        if (runs(i) || waits)
+            assert_true(cpumask_test(v[i].processor, &may));
+        assert_int_equal(v[i].sched.queued, waits);
+        for (unsigned c = 0; c < CPUS && waits; c++)
+            assert_false(cpus[c].current_vcpu->is_idle && cpumask_test(c, &may));
+        assert_true(due[i] > clock_now);
+    }
+}
+
+static void test_random_cpus(void **state)
+{
+    uint32_t id = POOL_ANY;
+    unsigned long fired = 0;
+
+    memset(cpu_pool, 0, sizeof(cpu_pool));
+    give_to_other_domain(VCPUS / 2);
+    assert_int_equal(pool_create(&id), 0);
+    srand(21);
+    for (unsigned step = 0; step < 100000; step++) {
+        unsigned i = rand() % VCPUS;
+        cpumask_t mask = {{1 + rand() % 15}};
+
+        do
+            this = rand() % CPUS;
+        while (!cpumask_test(this, &cpu_online));
+        switch (rand() % 9) {
+        case 0:
+            v[i].down = true;
+            vcpu_sleep(&v[i]);
+            break;
+        case 1:
+            if (!vcpu_set_affinity(&v[i], &mask))
+                assert_int_equal(v[i].sched.hard_affinity.bits[0], mask.bits[0]);
+            else
+                assert_int_equal(mask.bits[0] & pool_mask((int)v[i].domain->pool).bits[0], 0);
+            break;
+        case 2:
+            vcpu_set_soft_affinity(&v[i], &mask);
+            break;
+        case 3:
+            if (!current->is_idle)
+                vcpu_block();
+            break;
+        case 4:
+            if (!current->is_idle) {
+                i = current->id;
+                due[i] = clock_now + rand() % MILLISECS(5);
+                fired += virqs[i];
+                virqs[i] = 0;
+                infos[i].evtchn_upcall_pending = 0;
+                guest_timer_singleshot(current, due[i]);
+                vcpu_block();
+            }
+            break;
+        case 5:
+            pass(rand() % MILLISECS(3));
+            break;
+        case 6:
+            change_cpus();
+            break;
+        default:
+            up(i);
+        }
+        this = 0;
+        if (rand() % 4 == 0)
+            check_cpus();
+    }
+    assert_true(fired > 1000);
+    for (unsigned c = 0; c < CPUS; c++)
+        if (cpu_pool[c] == LEAVING)
+            cpu_goes(c);
+    for (unsigned c = 0; c < CPUS; c++)
+        if (cpu_pool[c] == OFF)
+            cpu_comes(c);
+    check_cpus();
+    sched_key_report();
+}
+
 /* ---- Shares on several CPUs ---- */
 
 /* What n always-busy vcpus shall get: in proportion to their weights, but nobody more than a whole CPU. */
@@ -691,19 +1076,6 @@ static void test_random_shares(void **state)
     setup_cpus(4);
 }
 
-static void pin(unsigned i, unsigned long cpus_allowed)
-{
-    cpumask_t mask = {{cpus_allowed}};
-
-    assert_int_equal(vcpu_set_affinity(&v[i], &mask), 0);
-}
-
-static void all_up(unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        up(i);
-}
-
 /* In the next second each gets so many thousandths of a CPU, within 2 %. */
 static void check_second(unsigned n, const unsigned *share)
 {
@@ -782,6 +1154,7 @@ static void test_soft_affinity(void **state)
 
     v[0].sched.soft_affinity = v[1].sched.soft_affinity = first;
     sched_init_vcpu(&v[2], 1);
+    pool_place_vcpu(&v[2]);
     v[2].periodic_period = 0;
     pin(2, 2);
     up(2);
@@ -890,6 +1263,12 @@ int main(void)
         TEST(test_virtual_timer_of_a_paused_domain, setup),
         TEST(test_virtual_timers_beside_each_other, setup),
         TEST(test_random, setup),
+        TEST(test_cpu_off_and_on, setup),
+        TEST(test_cpu_refusals, setup_two),
+        TEST(test_pool_refusals, setup),
+        TEST(test_pools_are_apart, setup),
+        TEST(test_pool_audit_finds, setup),
+        TEST(test_random_cpus, setup),
         TEST(test_two_cpus, setup_two),
         TEST(test_random_shares, setup),
         TEST(test_pinned, setup_two),

@@ -1,4 +1,4 @@
-/* sources: hypervisor/hypercall/sysctl.c hypervisor/hypercall/sysctl_host.c hypervisor/domain/domain_info.c */
+/* sources: hypervisor/hypercall/sysctl.c hypervisor/hypercall/sysctl_host.c hypervisor/domain/domain_info.c hypervisor/sched/pool.c */
 /* sysctl on a machine of two CPUs, two nodes and three domains: versions, bounds, what is answered. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +13,7 @@
 #include "boot/boot.h"
 #include "boot/options.h"
 #include "cpu/cpu.h"
+#include "cpu/hotplug.h"
 #include "cpu/topology.h"
 #include "domain/domain.h"
 #include "domain/domain_info.h"
@@ -26,6 +27,7 @@
 #include "platform/console.h"
 #include "platform/pci.h"
 #include "pv/cpu_policy.h"
+#include "sched/pool.h"
 #include "sched/time.h"
 
 struct boot_info boot_info;
@@ -48,7 +50,18 @@ static uint64_t elements;
 static unsigned resets;
 
 struct percpu *this_cpu(void) { return &cpus[0]; }
-struct percpu *percpu_of(unsigned cpu) { return &cpus[cpu]; }
+struct percpu *percpu_of(unsigned cpu) { return cpu < 2 ? &cpus[cpu] : NULL; }
+unsigned cpu_last_present(void) { return 1; }
+static int hotplug_result;
+static unsigned hotplug_cpu, downs, ups;
+int cpu_take_down(unsigned cpu) { return hotplug_cpu = cpu, downs++, hotplug_result; }
+int cpu_bring_up(unsigned cpu) { return hotplug_cpu = cpu, ups++, hotplug_result; }
+#define CONTINUED 4711
+long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5) { return CONTINUED; }
+void sched_place(struct vcpu *v, const cpumask_t *hard, const cpumask_t *allowed) { v->sched.allowed = *allowed; }
+void sched_set_pool(unsigned cpu, uint32_t pool) {}
+void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *mask) {}
+const char *sched_audit_vcpu(struct vcpu *v, bool still) { return NULL; }
 unsigned cpu_count(void) { return 2; }
 uint32_t cpu_core(unsigned cpu) { return cpu; }
 uint32_t cpu_package(unsigned cpu) { return 7; }
@@ -101,6 +114,13 @@ struct domain *domain_next(struct domain *prev)
     return d;
 }
 void domain_put(struct domain *d) { d->refs--; }
+struct domain *domain_get_by_id(domid_t id)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(domains); i++)
+        if (domains[i].id == id)
+            return domains[i].refs++, &domains[i];
+    return NULL;
+}
 void vcpu_get_runstate(struct vcpu *v, struct vcpu_runstate_info *out)
 {
     *out = (struct vcpu_runstate_info){.time = {[RUNSTATE_running] = 11, [RUNSTATE_blocked] = 1000}};
@@ -155,6 +175,11 @@ static int setup(void **state)
     cpus[1].node = 1;
     cpumask_set(0, &cpu_online);
     cpumask_set(1, &cpu_online);
+    pool_init();
+    pool_cpu_joins(0);
+    pool_cpu_joins(1);
+    domains[0].is_hardware = true;
+    hotplug_result = downs = ups = 0;
     acpi_info.node_count = 2;
     max_frame = 1000;
     cpu_features.paddr_bits = 40;
@@ -207,7 +232,6 @@ static void not_there(void **state)
     }
     for (unsigned i = 0; i < ARRAY_SIZE(no_device); i++)
         assert_int_equal(call(no_device[i]), -ENODEV);
-    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), -EOPNOTSUPP);
     fake_log_clear();
     assert_int_equal(hypercall_xsm_op(0, 0, 0, 0, 0), -ENOSYS);
     assert_string_equal(fake_log, "");
@@ -524,15 +548,72 @@ static void pools(void **state)
     assert_int_equal(op.u.cpupool_op.n_dom, 3);
     assert_int_equal(op.u.cpupool_op.sched_id, 6);
     op.u.cpupool_op.cpupool_id = 1;
+    fake_log_clear();
     assert_int_equal(call(XEN_SYSCTL_cpupool_op), -ENOENT);
     assert_string_equal(fake_log, ""); /* that is how tools find the end */
     op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_FREEINFO;
     assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
     assert_int_equal(map[0], 0);
+    /* Another one, as xl does it */
     op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_CREATE;
-    assert_int_equal(call(XEN_SYSCTL_cpupool_op), -EOPNOTSUPP);
+    op.u.cpupool_op.cpupool_id = XEN_SYSCTL_CPUPOOL_PAR_ANY;
+    op.u.cpupool_op.sched_id = XEN_SCHEDULER_CREDIT;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), -EINVAL);
+    op.u.cpupool_op.sched_id = XEN_SCHEDULER_CREDIT2;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    assert_int_equal(op.u.cpupool_op.cpupool_id, 1);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_RMCPU;
+    op.u.cpupool_op.cpupool_id = 0;
+    op.u.cpupool_op.cpu = 1;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_FREEINFO;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    assert_int_equal(map[0], 2);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_ADDCPU;
+    op.u.cpupool_op.cpupool_id = 1;
+    op.u.cpupool_op.cpu = XEN_SYSCTL_CPUPOOL_PAR_ANY;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN;
+    op.u.cpupool_op.domid = 0;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), -EPERM);
+    op.u.cpupool_op.domid = 77;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), -ESRCH);
+    op.u.cpupool_op.domid = 6;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    assert_int_equal(vcpus[2][1].sched.allowed.bits[0], 2);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_INFO;
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), 0);
+    assert_int_equal(op.u.cpupool_op.n_dom, 1);
+    assert_int_equal(map[0], 2);
+    op.u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_DESTROY;
+    op.u.cpupool_op.cpupool_id = 1;
+    fake_log_clear();
+    assert_int_equal(call(XEN_SYSCTL_cpupool_op), -EBUSY);
+    assert_non_null(strstr(fake_log, "pool 1"));
     op.u.cpupool_op.op = 99;
     assert_int_equal(call(XEN_SYSCTL_cpupool_op), -ENOSYS);
+}
+
+static void hotplug(void **state)
+{
+    op.u.cpu_hotplug.cpu = 5;
+    op.u.cpu_hotplug.op = XEN_SYSCTL_CPU_HOTPLUG_OFFLINE;
+    hotplug_result = -ERESTART; /* it was made on that very CPU: again from another one */
+    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), CONTINUED);
+    hotplug_result = -EBUSY;
+    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), -EBUSY);
+    assert_true(hotplug_cpu == 5 && downs == 2 && !ups);
+    op.u.cpu_hotplug.op = XEN_SYSCTL_CPU_HOTPLUG_ONLINE;
+    hotplug_result = 0;
+    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), 0);
+    assert_true(downs == 2 && ups == 1);
+    op.u.cpu_hotplug.op = XEN_SYSCTL_CPU_HOTPLUG_SMT_DISABLE;
+    fake_log_clear();
+    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), -EOPNOTSUPP);
+    assert_non_null(strstr(fake_log, "one by one"));
+    op.u.cpu_hotplug.op = 99;
+    assert_int_equal(call(XEN_SYSCTL_cpu_hotplug), -EOPNOTSUPP);
+    assert_true(downs == 2 && ups == 1);
 }
 
 static void scheduler(void **state)
@@ -574,9 +655,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(versions),         TEST(not_there), TEST(console),   TEST(press),     TEST(one_domain),
-        TEST(domain_list_part), TEST(machine),   TEST(topology),  TEST(devices),   TEST(idle_and_heap),
-        TEST(performance),      TEST(pools),     TEST(scheduler), TEST(copy_back),
+        TEST(versions),         TEST(not_there), TEST(console),  TEST(press),     TEST(one_domain),
+        TEST(domain_list_part), TEST(machine),   TEST(topology), TEST(devices),   TEST(idle_and_heap),
+        TEST(performance),      TEST(pools),     TEST(hotplug),  TEST(scheduler), TEST(copy_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
