@@ -72,7 +72,7 @@ int cpu_take_down(unsigned cpu)
         return refuse(-EINVAL, "CPU %u cannot be taken off line: %s\n", cpu,
                       cpu ? "there is none" : "it is the boot CPU");
     if (!begin())
-        return -EBUSY;
+        return refuse(-EBUSY, "CPU %u: another one is being taken off line or on\n", cpu);
     rc = cpumask_test(cpu, &cpu_online) ? leave_pool(cpu) : -EEXIST;
     if (!rc && cpu == cpu_id())
         rc = -ERESTART;
@@ -114,7 +114,7 @@ int cpu_bring_up(unsigned cpu)
     if (!cpu_is_present(cpu))
         return refuse(-EINVAL, "CPU %u cannot be brought on line: there is none\n", cpu);
     if (!begin())
-        return -EBUSY;
+        return refuse(-EBUSY, "CPU %u: another one is being taken off line or on\n", cpu);
     if (!cpumask_test(cpu, &cpu_online)) {
         rc = smp_restart(cpu) ? 0 : refuse(-EIO, "CPU %u does not start\n", cpu);
         if (!rc) {

@@ -26,7 +26,7 @@ int cpu_take_down(unsigned cpu);
 int cpu_bring_up(unsigned cpu);    /* keeps this CPU busy until the other one has started, or 2 s are over */
 bool cpu_is_present(unsigned cpu); /* on line or off */
 unsigned cpu_last_present(void);
-void cpu_park(
-    void); /* from the idle loop, interrupts disabled, percpu->park is set; comes back if there is something to do first */
+/* From the idle loop, interrupts disabled, percpu->park is set. Comes back if there is something to do first. */
+void cpu_park(void);
 
 #endif

@@ -106,12 +106,12 @@ static __noreturn void ap_main(void)
 
     cpu_init_secondary();
     apic_init_cpu();
-    timers_init_cpu();
     if (!ticket_change(TICKET_TAKEN, TICKET_DONE))
         for (;;) {
             cli();
             __asm__ volatile("hlt");
         }
+    timers_init_cpu();
     sched_add_idle(pc->current_vcpu);
     cpumask_set(pc->id, &cpu_online);
     /* Flushes that were asked of CPUs on line before, and calls of those who have seen this one, whose IPI is lost. */
@@ -302,7 +302,7 @@ static bool interrupts_enabled(void)
 void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
 {
     unsigned self = cpu_id(), cpu;
-    cpumask_t others = {{mask->bits[0] & cpu_online.bits[0] & ~(1UL << self)}};
+    cpumask_t others = {{mask->bits[0] & READ_ONCE(cpu_online.bits[0]) & ~(1UL << self)}};
     struct call *mine = &calls[self];
     unsigned long flags;
 
