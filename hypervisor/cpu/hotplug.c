@@ -58,9 +58,9 @@ static int leave_pool(unsigned cpu)
     cpumask_t idle = pool_free_cpus();
 
     if (rc == -EBUSY)
-        return refuse(-EBUSY, "CPU %u stays on line: it is the last one of CPU pool 0\n", cpu);
+        return refuse(-EADDRINUSE, "CPU %u stays on line: it is the last one of CPU pool 0\n", cpu);
     if (rc && !cpumask_test(cpu, &idle))
-        return refuse(-EBUSY, "CPU %u stays on line: it is in another CPU pool than 0\n", cpu);
+        return refuse(-EADDRNOTAVAIL, "CPU %u stays on line: it is in another CPU pool than 0\n", cpu);
     return 0;
 }
 

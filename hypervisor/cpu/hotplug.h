@@ -18,9 +18,9 @@
 
 /*
  * One at a time. Interrupts enabled; waits until the CPU has finished what it does, which is a hypercall at most.
- * -EINVAL: CPU 0, or there is no such CPU; -EEXIST: it is like that already; -EBUSY: another CPU is being changed, or it is
- * in a pool other than 0, or the last of pool 0; -EIO: it does not start. -ERESTART: call again, from another CPU, which the
- * scheduler sees to when the caller leaves. Refusals are logged.
+ * -EINVAL: CPU 0, or there is no such CPU; -EEXIST: it is like that already; -EADDRNOTAVAIL: it is in a pool other than 0;
+ * -EADDRINUSE: the last of pool 0; -EIO: it does not start. -EBUSY: another CPU is being changed, which the tools take as
+ * "again". -ERESTART: call again, from another CPU, which the scheduler sees to when the caller leaves. Refusals are logged.
  */
 int cpu_take_down(unsigned cpu);
 int cpu_bring_up(unsigned cpu);    /* keeps this CPU busy until the other one has started, or 2 s are over */
