@@ -1,4 +1,5 @@
 """CPUs off and on line with xen-hptool, and CPU pools with xl, while domain 0 and a guest are busy on all of them."""
+import base64
 import re
 
 import pytest
@@ -17,7 +18,7 @@ off() {{ {HPTOOL} cpu-offline $1 >/run/hptool 2>&1 || {{ echo "CPU $1 off:"; cat
 on() {{ {HPTOOL} cpu-online $1 >/run/hptool 2>&1 || {{ echo "CPU $1 on:"; cat /run/hptool; exit 1; }}; }}
 pin() {{ xl vcpu-pin "$@" || {{ echo "not pinned: $*"; exit 1; }}; }}
 round=0
-while [ $round -lt $ROUNDS ]; do
+while [ $round -lt $1 ]; do
     round=$((round + 1))
     cpu=$((round % 3 + 1))
     pin 0 $((round % 4)) 0,$cpu; pin tiny 0 $cpu $cpu; pin tiny 1 all $cpu
@@ -28,6 +29,7 @@ while [ $round -lt $ROUNDS ]; do
     [ $((round % 3)) = 0 ] && {{ on $((cpu % 3 + 1)); on $(((cpu + 1) % 3 + 1)); }}
     on $cpu
 done
+echo all rounds done
 """
 
 
@@ -48,8 +50,9 @@ def vcpus(m, guest):
     return [(line.split()[3], " ".join(line.split()[6:])) for line in lines]
 
 
-def counts(m):
-    return [int(n) for n in m.run("cat /run/count[0-3]").split()]
+def counts(shell, numbers):
+    """What the counters have come to; a file that is just being written is empty."""
+    return [int(shell.run(f"until c=$(cat /run/count{n}) && [ -n \"$c\" ]; do :; done; echo $c")) for n in numbers]
 
 
 def check_scheduler(m, cpus=4):
@@ -66,16 +69,17 @@ def churn(m, rounds):
     m.run(f"for n in 0 1 2 3; do ({COUNT}) & done 2>/dev/null")
     with m.guest_console("tiny") as guest:
         guest.run(f"mkdir -p /run; for n in 0 1; do ({COUNT}) & done 2>/dev/null")
+    m.run("base64 -d >/run/churn.sh <<EOF\n" + base64.encodebytes(CHURN.encode()).decode() + "EOF\n:")
     try:
-        output = m.run(f"ROUNDS={rounds}; ({CHURN})", 30 + 30 * rounds, check=False)
-        assert output == "", output
+        output = m.run(f"bash /run/churn.sh {rounds}", 60 + 40 * rounds, check=False)
+        assert "all rounds done" in output, output
         assert [affinity for _, affinity in vcpus(m, "tiny")] == ["all / 0-1"] * 2
-        before = counts(m)
+        before = counts(m, range(4))
         with m.guest_console("tiny") as guest:
-            guest_before = [int(guest.run(f"cat /run/count{n}")) for n in (0, 1)]
+            guest_before = counts(guest, range(2))
             guest.run("sleep 2")
-            guest_after = [int(guest.run(f"cat /run/count{n}")) for n in (0, 1)]
-        assert all(a > b for a, b in zip(counts(m), before)), "each of domain 0's goes on"
+            guest_after = counts(guest, range(2))
+        assert all(a > b for a, b in zip(counts(m, range(4)), before)), "each of domain 0's goes on"
         assert all(a > b for a, b in zip(guest_after, guest_before)), "and each of the guest's"
     finally:
         m.run("kill $(jobs -p); wait", check=False)

@@ -229,7 +229,7 @@ static void pools(void)
     check(all_go_on("in a pool of one CPU"), "all go on in a pool of one CPU");
     check_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_ADDCPU, 1, 2), 0);
     check_equal(off(2), -XEN_EADDRNOTAVAIL); /* in another pool */
-    check_equal(off(3), 0);      /* free */
+    check_equal(off(3), 0);                  /* free */
     check_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0, 0), 0);
     check_equal(map[0], 2);
     check_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_ADDCPU, 1, 3), -XEN_ENODEV);
