@@ -16,8 +16,8 @@ void apic_send_startup(uint32_t apic_id, uint8_t page);
 void apic_timer_calibrate(void);            /* after TSC calibration; uses TSC-deadline where present */
 void apic_timer_arm(uint64_t tsc_deadline); /* one-shot interrupt on VECTOR_TIMER at or soon after that TSC value */
 void apic_timer_stop(void);
-bool apic_device_pending(
-    void); /* a device's interrupt waits at this CPU; interrupts disabled, or it may not wait any more */
+/* A device's interrupt waits at this CPU; interrupts disabled, or it may not wait any more. */
+bool apic_device_pending(void);
 bool apic_is_x2apic(void);
 
 #endif

@@ -31,8 +31,8 @@ static struct irq irqs[VECTOR_COUNT];
 static BITMAP(vectors_used, VECTOR_COUNT);
 static struct gsi gsis[GSI_MAX];
 static uint16_t isa_gsi[ISA_IRQS];
-static cpumask_t
-    closed; /* CPUs to which nothing is sent; a bit is set before the descriptors are gone through with their locks */
+/* CPUs to which nothing is sent; a bit is set before the descriptors are gone through with their locks */
+static cpumask_t closed;
 static spinlock_t lock = SPINLOCK_INIT; /* gsis, vectors_used; irq-safe; taken before a descriptor's */
 
 void irq_init(void)
