@@ -109,7 +109,7 @@ def test_affinity_is_lost_with_its_last_cpu(dom0):
 
 
 def test_by_domain_0s_kernel(dom0):
-    online = "/sys/devices/xen_cpu/xen_cpu2/online"
+    online = "/sys/devices/system/xen_cpu/xen_cpu2/online"
     dom0.run(f"echo 0 >{online}")
     assert dom0.run(f"cat {online}") == "0"
     check_scheduler(dom0, 3)
