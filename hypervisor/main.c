@@ -5,6 +5,7 @@
 #include "cpu/instr.h"
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
+#include "cpu/trace.h"
 #include "domain/dom0_build.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
@@ -38,6 +39,7 @@ void main(uint32_t magic, uint32_t info)
     apic_init_cpu();
     domains_init();
     pv_init();
+    trace_init();
     sched_init();
     sched_add_idle(current);
     pool_cpu_joins(0);

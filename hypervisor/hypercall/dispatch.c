@@ -1,5 +1,6 @@
 /* The hypercall table, continuations, multicall. */
 #include "cpu/cpumask.h"
+#include "cpu/trace.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "hypercall/croft_abi.h"
@@ -61,6 +62,13 @@ const struct hypercall hypercall_table[HYPERCALL_COUNT] = {HYPERCALLS(ROW)};
 hypercall_handler_t *const hypercall_entries[HYPERCALL_COUNT] = {[0 ... HYPERCALL_COUNT - 1] = hypercall_checked,
                                                                  HYPERCALLS(ENTRY)};
 #pragma GCC diagnostic pop
+static hypercall_handler_t *const traced_entries[HYPERCALL_COUNT] = {[0 ... HYPERCALL_COUNT - 1] = hypercall_traced};
+hypercall_handler_t *const *hypercall_entries_in_use = hypercall_entries;
+
+void hypercall_set_traced(bool traced)
+{
+    WRITE_ONCE(hypercall_entries_in_use, traced ? traced_entries : hypercall_entries);
+}
 
 static uint64_t counters[HYPERCALL_COUNT]; /* elements of multicalls; direct calls are counted by vcpu */
 
@@ -130,6 +138,8 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
             return hypercall_continue((uint64_t)(list + i), count - i, 0, 0, 0);
         if (copy_from_guest(&e, list + i, sizeof(e)))
             return -EFAULT;
+        if (unlikely(trace_on))
+            hypercall_trace(TRC_PV_HYPERCALL_SUBCALL, e.op, (const uint64_t *)e.args);
         pc->in_multicall = true;
         if (likely(e.op < HYPERCALL_COUNT && (h = &hypercall_table[e.op])->handler &&
                    (!h->privileged || current->domain->is_privileged))) {

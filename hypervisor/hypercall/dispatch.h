@@ -15,6 +15,8 @@ long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint
 /* Is there something more urgent? Ask every few microseconds of work. */
 bool hypercall_preempt_check(void);
 
+void hypercall_set_traced(bool traced); /* by cpu/trace.c */
+
 /* How often a call was made as an element of a multicall; since boot or the reset */
 uint64_t hypercall_elements(unsigned nr);
 void hypercall_elements_reset(void);

@@ -1,6 +1,6 @@
 /*
  * sysctl: what the tools of domain 0 ask of the system as a whole. The table says which operation is whose; the machine's
- * description is in sysctl_host.c, CPU policies are in pv/cpu_policy.c. Reached only by privileged domains (dispatch.c).
+ * description is in sysctl_host.c, trace buffers are in sysctl_trace.c, CPU policies are in pv/cpu_policy.c. Reached only by privileged domains (dispatch.c).
  * Source: <xen/sysctl.h>.
  */
 #include "hypercall/sysctl.h"
@@ -243,7 +243,7 @@ static const struct {
 } operations[] = {
 #define OP(n, h) [XEN_SYSCTL_##n] = {h, #n}
     OP(readconsole, readconsole),
-    OP(tbuf_op, NULL),
+    OP(tbuf_op, sysctl_tbuf_op),
     OP(physinfo, sysctl_physinfo),
     OP(sched_id, sched_id),
     OP(perfc_op, sysctl_perfc_op),

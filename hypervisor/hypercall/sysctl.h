@@ -11,4 +11,7 @@ typedef long sysctl_handler_t(struct xen_sysctl *op);
 sysctl_handler_t sysctl_physinfo, sysctl_cputopoinfo, sysctl_numainfo, sysctl_pcitopoinfo, sysctl_getcpuinfo,
     sysctl_availheap, sysctl_perfc_op;
 
+/* sysctl_trace.c: trace buffers. -ERESTART: the call is to be made again */
+sysctl_handler_t sysctl_tbuf_op;
+
 #endif

@@ -13,8 +13,13 @@ struct hypercall {
 };
 extern const struct hypercall hypercall_table[HYPERCALL_COUNT];
 
-/* What the entry code calls, by number: the handler, or hypercall_checked for privileged and unknown ones. */
+/* By number: the handler, or hypercall_checked for privileged and unknown ones. */
 extern hypercall_handler_t *const hypercall_entries[HYPERCALL_COUNT];
+/* The table that the entry code takes: hypercall_entries, or one of hypercall_traced, which leads there. */
+extern hypercall_handler_t *const *hypercall_entries_in_use;
+hypercall_handler_t hypercall_traced; /* pv/entry.S */
+/* hypercall_trace.c: records a call; event: TRC_PV_HYPERCALL_V2 or TRC_PV_HYPERCALL_SUBCALL. */
+void hypercall_trace(uint32_t event, uint64_t nr, const uint64_t args[5]);
 hypercall_handler_t hypercall_checked; /* pv/entry.S: checks, then goes on to the handler; number in rax */
 
 #endif

@@ -207,7 +207,7 @@ syscall_entry:
         cmp     $HYPERCALL_COUNT_, %rax
         jae     1f
         mov     %r10, %rcx
-        lea     hypercall_entries(%rip), %r11
+        mov     hypercall_entries_in_use(%rip), %r11
         call    *(%r11,%rax,8)
         cmpb    $0, CPU_hypercall_restart(%rsp)
         jne     2f
@@ -234,6 +234,21 @@ GLOBAL hypercall_checked
         jmp     *%r11
 1:      mov     %rax, %rdi
         jmp     hypercall_refused
+
+/* A hypercall while they are traced, called in the handler's place: all that the handler gets is in the guest's registers. */
+GLOBAL hypercall_traced
+        lea     8(%rsp), %rdi
+        sub     $8, %rsp
+        call    hypercall_trace_entry
+        add     $8, %rsp
+        mov     8 + REGS_rdi(%rsp), %rdi
+        mov     8 + REGS_rsi(%rsp), %rsi
+        mov     8 + REGS_rdx(%rsp), %rdx
+        mov     8 + REGS_r10(%rsp), %rcx
+        mov     8 + REGS_r8(%rsp), %r8
+        mov     8 + REGS_rax(%rsp), %rax
+        lea     hypercall_entries(%rip), %r11
+        jmp     *(%r11,%rax,8)
 
 syscall32_entry:                        /* SYSCALL in compatibility mode */
         push    %r11

@@ -3,6 +3,7 @@
 #include "cpu/instr.h"
 #include "cpu/softirq.h"
 #include "cpu/tlb.h"
+#include "cpu/trace.h"
 #include "domain/guest_access.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -123,7 +124,8 @@ static bool vector_has_error(unsigned vector)
                                            1U << X86_PF | 1U << X86_AC | 1U << X86_CP));
 }
 
-void pv_inject_exception(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code)
+static inline __attribute__((always_inline)) void inject(struct cpu_user_regs *regs, unsigned vector,
+                                                         uint32_t error_code)
 {
     struct vcpu *v = current;
     const struct trap_info *t = &v->pv.traps[vector];
@@ -137,6 +139,27 @@ void pv_inject_exception(struct cpu_user_regs *regs, unsigned vector, uint32_t e
         return;
     }
     bounce(regs, t->address, t->cs, vector_has_error(vector), error_code, TI_GET_IF(t));
+}
+
+static __attribute__((noinline)) void trace_and_inject(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code)
+{
+    const struct vcpu *v = current;
+    uint32_t low = (uint32_t)regs->rip, high = (uint32_t)(regs->rip >> 32);
+
+    if (vector == X86_PF)
+        TRACE(TRC_PV_PAGE_FAULT | TRC_64_FLAG, low, high, (uint32_t)v->pv.cr2, (uint32_t)(v->pv.cr2 >> 32), error_code);
+    else
+        TRACE(TRC_PV_TRAP | TRC_64_FLAG, low, high,
+              vector | (vector_has_error(vector) ? 1U << 15 | error_code << 16 : 0));
+    inject(regs, vector, error_code);
+}
+
+void pv_inject_exception(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code)
+{
+    if (unlikely(trace_on))
+        trace_and_inject(regs, vector, error_code);
+    else
+        inject(regs, vector, error_code);
 }
 
 void pv_inject_page_fault(struct cpu_user_regs *regs, unsigned long cr2, uint32_t error_code)

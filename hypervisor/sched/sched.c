@@ -6,6 +6,7 @@
 #include "boot/options.h"
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
+#include "cpu/trace.h"
 #include "domain/domain.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -62,10 +63,34 @@ static struct run_queue *queue_lock(struct vcpu *v)
     }
 }
 
+/* Records for cpu/trace.h: out of line, so that they cost the others a look at trace_on only. */
+static __attribute__((noinline)) void trace_vcpu(uint32_t event, const struct vcpu *v)
+{
+    TRACE(event, v->domain->id, v->id);
+}
+
+static __attribute__((noinline)) void trace_runstate(const struct vcpu *v, int state)
+{
+    TRACE(TRC_SCHED_RUNSTATE_CHANGE | v->sched.runstate << 8 | state << 4, (uint32_t)v->domain->id << 16 | v->id);
+}
+
+static __attribute__((noinline)) void trace_switch(const struct vcpu *prev, const struct vcpu *next, ns_t t)
+{
+    const struct sched_vcpu *n = &next->sched;
+    ns_t waited = n->runstate == RUNSTATE_runnable ? t - n->runstate_entry : 0;
+    uint32_t p_id = prev->domain->id, n_id = next->domain->id;
+
+    TRACE(TRC_SCHED_SWITCH_INFPREV, p_id, prev->id, (uint32_t)(t - prev->sched.runstate_entry));
+    TRACE(TRC_SCHED_SWITCH_INFNEXT, n_id, next->id, (uint32_t)waited, 0);
+    TRACE(TRC_SCHED_SWITCH, p_id, prev->id, n_id, next->id);
+}
+
 static void set_runstate(struct vcpu *v, int state, ns_t t)
 {
     struct sched_vcpu *s = &v->sched;
 
+    if (unlikely(trace_on))
+        trace_runstate(v, state);
     s->runstate_time[s->runstate] += t - s->runstate_entry;
     s->runstate = state;
     s->runstate_entry = t;
@@ -262,6 +287,8 @@ void vcpu_wake(struct vcpu *v)
     check_preemption(rq, v->processor, v, t);
     if (!is_idle(rq))
         call_idle_cpu(v);
+    if (unlikely(trace_on))
+        trace_vcpu(TRC_SCHED_WAKE, v);
     spin_unlock_irqrestore(&rq->lock, flags);
 }
 
@@ -277,6 +304,8 @@ void vcpu_sleep(struct vcpu *v)
             softirq_raise_on(v->processor, SOFTIRQ_SCHEDULE);
         else
             set_runstate_waiting(v, now());
+        if (unlikely(trace_on))
+            trace_vcpu(TRC_SCHED_SLEEP, v);
     }
     spin_unlock_irqrestore(&rq->lock, flags);
 }
@@ -313,10 +342,13 @@ void vcpu_block(void)
     v->info->evtchn_upcall_mask = 0;
     v->blocked = true;
     smp_mb(); /* who sends an event sets it pending and then looks at blocked */
-    if (vcpu_event_deliverable(v) || v->pv.nmi_pending)
+    if (vcpu_event_deliverable(v) || v->pv.nmi_pending) {
         vcpu_unblock(v);
-    else
-        softirq_raise(SOFTIRQ_SCHEDULE);
+        return;
+    }
+    if (unlikely(trace_on))
+        trace_vcpu(TRC_SCHED_BLOCK, v);
+    softirq_raise(SOFTIRQ_SCHEDULE);
 }
 
 static void poll_timeout(void *arg)
@@ -350,12 +382,16 @@ void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout)
             timer_migrate(&v->sched.poll_timer, cpu_id());
         timer_set(&v->sched.poll_timer, timeout);
     }
+    if (unlikely(trace_on))
+        trace_vcpu(TRC_SCHED_BLOCK, v);
     softirq_raise(SOFTIRQ_SCHEDULE);
 }
 
 void vcpu_yield(void)
 {
     current->sched.yielding = true;
+    if (unlikely(trace_on))
+        trace_vcpu(TRC_SCHED_YIELD, current);
     softirq_raise(SOFTIRQ_SCHEDULE);
 }
 
@@ -588,6 +624,8 @@ void schedule(void)
             bvt_enqueue(&rq->bvt, &prev->sched);
             rq->counters.preemptions++;
         }
+        if (unlikely(trace_on))
+            trace_switch(prev, next, t);
         WRITE_ONCE(rq->on_cpu, next);
         rq->counters.switches++;
         next->sched.running = true;

@@ -129,6 +129,37 @@ static void the_machine_to_physical_table(void **state)
     assert_int_equal(map(300, entry(M2P_FRAME, RO), DOMID_XEN), -EPERM);
 }
 
+/* What Croft shares with domain 0 (its trace buffers) may be mapped as the hypervisor's as well, as Croft shared it; no more. */
+static void what_croft_shares(void **state)
+{
+    uint64_t m = SHARED_INFO_OF(0), r = refs(m), t = typed(m), control = frames[m].control;
+
+    assert_int_equal(map(300, entry(m, RW), DOMID_XEN), 0);
+    assert_int_equal(map(301, entry(m, RO), DOMID_XEN), 0);
+    assert_int_equal(refs(m), r + 2);
+    assert_int_equal(typed(m), t + 1);
+    check_all();
+    assert_int_equal(set_on(L1_OF_2, 300, entry(m, RO), TABLES_OF(2) | DOMID_XEN), 0);
+    check_all();
+    assert_int_equal(set_on(L1_OF_2, 300, 0, TABLES_OF(2) | DOMID_XEN), 0);
+    assert_int_equal(map(300, 0, DOMID_XEN), 0);
+    assert_int_equal(map(301, 0, DOMID_XEN), 0);
+    assert_int_equal(refs(m), r);
+    assert_int_equal(typed(m), t);
+
+    frames[m].control |= FRAME_SHARED_RO;
+    assert_int_equal(map(300, entry(m, RW), DOMID_XEN), -EINVAL);
+    assert_int_equal(map(300, entry(m, RO), DOMID_XEN), 0);
+    check_all();
+    assert_int_equal(map(300, 0, DOMID_XEN), 0);
+    frames[m].control = control;
+    /* Not another domain's, not an ordinary frame */
+    assert_int_equal(map(300, entry(SHARED_INFO_OF(1), RO), DOMID_XEN), -EINVAL);
+    assert_int_equal(map(300, entry(dom_mfn(0, 8), RO), DOMID_XEN), -EINVAL);
+    D1->is_privileged = false;
+    assert_int_equal(map(300, entry(m, RO), DOMID_XEN), -EPERM);
+}
+
 /* Where a frame was ever mapped by another, all CPUs flush before it becomes something else. */
 static void a_change_of_type_flushes_all(void **state)
 {
@@ -365,6 +396,7 @@ int main(int argc, char **argv)
         TEST(mappings),
         TEST(by_address),
         TEST(the_machine_to_physical_table),
+        TEST(what_croft_shares),
         TEST(a_change_of_type_flushes_all),
         TEST(a_frame_given_back_while_mapped),
         TEST(tables_of_another),

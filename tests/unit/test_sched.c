@@ -12,6 +12,7 @@
 #include "boot/options.h"
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
+#include "cpu/trace.h"
 #include "domain/domain.h"
 #include "lib/log.h"
 #include "platform/apic.h"
@@ -34,6 +35,20 @@ static struct vcpu_info infos[VCPUS];
 static unsigned virqs[VCPUS], wakes[CPUS], switches;
 static ns_t due[VCPUS]; /* when a vcpu's timer has to have fired */
 static bool port_is_pending;
+
+bool trace_on;
+static struct {
+    uint32_t event, cpu, words[TRACE_EXTRA_MAX];
+} traced[64];
+static unsigned traced_count;
+void trace_record(uint32_t event, const uint32_t *words, unsigned n)
+{
+    assert_true(trace_on && traced_count < ARRAY_SIZE(traced));
+    memset(traced[traced_count].words, 0, sizeof(traced[0].words));
+    traced[traced_count].event = event;
+    traced[traced_count].cpu = this;
+    memcpy(traced[traced_count++].words, words, n * sizeof(words[0]));
+}
 
 struct percpu *this_cpu(void) { return &cpus[this]; }
 ns_t now(void) { return clock_now; }
@@ -332,6 +347,50 @@ static void test_poll(void **state)
     vcpu_unblock(&v[0]);
     settle();
     assert_true(runs(0));
+}
+
+/* A trace alone tells who ran where and why it stopped. */
+static void test_trace(void **state)
+{
+    static const uint32_t expected[][6] = {
+        /* event, CPU, words */
+        {TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_blocked << 8 | RUNSTATE_runnable << 4, 0, 3},
+        {TRC_SCHED_WAKE, 0, 0, 3},
+        {TRC_SCHED_SWITCH_INFPREV, 3, DOMID_IDLE_VCPUS, 3, 1000000},
+        {TRC_SCHED_SWITCH_INFNEXT, 3, 0, 3, 0},
+        {TRC_SCHED_SWITCH, 3, DOMID_IDLE_VCPUS, 3, 0, 3},
+        {TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_running << 8 | RUNSTATE_runnable << 4, 3, DOMID_IDLE_VCPUS << 16 | 3},
+        {TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_runnable << 8 | RUNSTATE_running << 4, 3, 3},
+        {TRC_SCHED_BLOCK, 3, 0, 3},
+        {TRC_SCHED_SWITCH_INFPREV, 3, 0, 3, 2000000},
+        {TRC_SCHED_SWITCH_INFNEXT, 3, DOMID_IDLE_VCPUS, 3, 2000000},
+        {TRC_SCHED_SWITCH, 3, 0, 3, DOMID_IDLE_VCPUS, 3},
+        {TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_running << 8 | RUNSTATE_blocked << 4, 3, 3},
+        {TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_runnable << 8 | RUNSTATE_running << 4, 3, 0x7fff0003},
+    };
+
+    idle_dom.id = DOMID_IDLE_VCPUS;
+    up(3);
+    settle();
+    this = 3;
+    vcpu_block();
+    settle();
+    pass(MILLISECS(1));
+    trace_on = true;
+    traced_count = 0;
+    vcpu_unblock(&v[3]);
+    settle();
+    pass(MILLISECS(2));
+    this = 3;
+    vcpu_block();
+    settle();
+    trace_on = false;
+    assert_int_equal(traced_count, ARRAY_SIZE(expected));
+    for (unsigned i = 0; i < traced_count; i++) {
+        assert_int_equal(traced[i].event, expected[i][0]);
+        assert_int_equal(traced[i].cpu, expected[i][1]);
+        assert_memory_equal(traced[i].words, &expected[i][2], 4 * sizeof(uint32_t));
+    }
 }
 
 static void test_pause(void **state)
@@ -1253,6 +1312,7 @@ int main(void)
         TEST(test_shares, setup_one),
         TEST(test_block_and_events, setup),
         TEST(test_poll, setup_one),
+        TEST(test_trace, setup),
         TEST(test_pause, setup),
         TEST(test_affinity, setup),
         TEST(test_pull, setup),

@@ -19,6 +19,7 @@
 #include "boot/options.h"
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
+#include "cpu/trace.h"
 #include "domain/domain.h"
 #include "lib/log.h"
 #include "platform/apic.h"
@@ -57,6 +58,8 @@ VOLATILE_HOOKS(2)
 VOLATILE_HOOKS(4)
 VOLATILE_HOOKS(8)
 
+bool trace_on;
+void trace_record(uint32_t event, const uint32_t *words, unsigned n) {}
 struct percpu *this_cpu(void) { return &cpus[this]; }
 ns_t now(void)
 {

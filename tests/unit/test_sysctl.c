@@ -217,7 +217,6 @@ static void not_there(void **state)
                                        28,
                                        30,
                                        ~0U,
-                                       XEN_SYSCTL_tbuf_op,
                                        XEN_SYSCTL_page_offline_op,
                                        XEN_SYSCTL_lockprof_op,
                                        XEN_SYSCTL_coverage_op,
