@@ -1,7 +1,7 @@
 /*
  * sysctl: what the tools of domain 0 ask of the system as a whole. The table says which operation is whose; the machine's
- * description is in sysctl_host.c, trace buffers are in sysctl_trace.c, CPU policies are in pv/cpu_policy.c. Reached only by privileged domains (dispatch.c).
- * Source: <xen/sysctl.h>.
+ * description is in sysctl_host.c, trace buffers are in sysctl_trace.c, CPU policies are in pv/cpu_policy.c. Reached only by
+ * privileged domains (dispatch.c). Source: <xen/sysctl.h>.
  */
 #include "hypercall/sysctl.h"
 #include "boot/options.h"

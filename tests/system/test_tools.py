@@ -50,6 +50,34 @@ def test_second_guest_leaves_nothing(dom0):
     dom0.audit()
 
 
+def trace(dom0, seconds, options=""):
+    """Lets xentrace run beside a loop in domain 0; returns what croft-trace makes of its file."""
+    dom0.run(f"timeout {seconds} sh -c 'while :; do :; done' & xentrace -D {options} -T {seconds} /root/trace 2>/dev/null; wait",
+             60)
+    text = dom0.run("croft-trace /root/trace -o /root/trace.svg && tail -n 1 /root/trace.svg")
+    assert text.endswith("</svg>")
+    return text
+
+
+def test_trace(dom0):
+    """Debian's xentrace reads Croft's trace buffers; what is in its file is what happened, for Xen's own tool as for Croft's."""
+    dom0.create("tiny")
+    dom0.guest_says("tiny", UP)
+    domid = dom0.run("xl domid tiny")
+    text = trace(dom0, 3, "-S 256")
+    vcpus = {line.split()[0]: line.split()[1:] for line in text.splitlines() if re.match(r"d\d+v\d+ ", line)}
+    assert 60 < float(vcpus["d0v0"][0]) + float(vcpus["d0v1"][0]) < 200, text  # the loop: 100 are a CPU
+    assert int(vcpus[f"d{domid}v0"][2]) > 0, text  # the guest's timer woke it
+    assert re.search(r"^d0: [1-9]\d* traps, [1-9]\d* page faults, [1-9]\d* hypercalls", text, re.M), text
+    assert f"|-- Domain {domid} --|" in dom0.run("xenalyze -s /root/trace 2>&1")
+
+    text = trace(dom0, 1, "-e 0x29000 -c 0x1")  # the scheduler only, on the first CPU only
+    assert "d0: " not in text and "CPU 0: " in text and "CPU 1: " not in text, text
+    dom0.run("xl destroy tiny")
+    dom0.destroyed("tiny")
+    dom0.audit()
+
+
 def test_logs_and_power_off(dom0):
     dom0.check_logs()
     dom0.power_off()
