@@ -163,6 +163,28 @@ static void a_full_buffer_keeps_the_old_and_counts_the_new(void **state)
     check_record(&r, written - 1);
 }
 
+/* Full at every place of the buffer: nothing unread is overwritten, and taken and lost add up. */
+static void a_slow_reader_gets_whole_records(void **state)
+{
+    uint64_t expected = 0;
+    unsigned times_lost = 0;
+    struct record r;
+
+    srand(3);
+    for (unsigned round = 0; round < 20000; round++) {
+        for (int i = rand() % 12; i; i--)
+            put(rand() % (TRACE_EXTRA_MAX + 1));
+        for (int i = rand() % 11; i && take(&r); i--)
+            if (r.event == TRC_LOST_RECORDS) {
+                expected += r.words[0];
+                times_lost++;
+            } else {
+                check_record(&r, expected++);
+            }
+    }
+    assert_true(times_lost > 1000);
+}
+
 static void the_reader_is_told_once_when_it_is_half_full(void **state)
 {
     unsigned told = 0, at = 0;
@@ -229,6 +251,7 @@ int main(void)
         T(records_come_out_as_they_went_in),
         T(each_length_of_filler),
         T(a_full_buffer_keeps_the_old_and_counts_the_new),
+        T(a_slow_reader_gets_whole_records),
         T(the_reader_is_told_once_when_it_is_half_full),
         T(a_reader_that_lies_loses_records_only),
     };
