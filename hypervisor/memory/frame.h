@@ -40,7 +40,7 @@ struct frame {
 #define FRAME_OWNER(c) ((uint16_t)((c) >> 32))
 #define FRAME_ALLOCATED (1UL << 48) /* the owner's own reference: gone once the domain gave the frame back */
 #define FRAME_SHARED                                                                                                   \
-    (1UL << 49) /* Croft's page that a domain may map (shared_info, grant table): never freed by refs */
+    (1UL << 49) /* Croft's page that a domain may map (shared_info, grant table, trace buffers): never freed by refs */
 #define FRAME_SHARED_RO (1UL << 50) /* ... only read-only */
 #define FRAME_FOREIGN                                                                                                  \
     (1UL                                                                                                               \

@@ -238,9 +238,7 @@ GLOBAL hypercall_checked
 /* A hypercall while they are traced, called in the handler's place: all that the handler gets is in the guest's registers. */
 GLOBAL hypercall_traced
         lea     8(%rsp), %rdi
-        sub     $8, %rsp
         call    hypercall_trace_entry
-        add     $8, %rsp
         mov     8 + REGS_rdi(%rsp), %rdi
         mov     8 + REGS_rsi(%rsp), %rsi
         mov     8 + REGS_rdx(%rsp), %rdx

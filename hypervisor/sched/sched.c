@@ -390,9 +390,9 @@ void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout)
 void vcpu_yield(void)
 {
     current->sched.yielding = true;
+    softirq_raise(SOFTIRQ_SCHEDULE);
     if (unlikely(trace_on))
         trace_vcpu(TRC_SCHED_YIELD, current);
-    softirq_raise(SOFTIRQ_SCHEDULE);
 }
 
 void vcpu_pause(struct vcpu *v)
