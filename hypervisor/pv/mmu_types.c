@@ -100,6 +100,9 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
         *e = (*e | PTE_USER) & ~PTE_GLOBAL;
         return 0;
     }
+    if (c->m2p)
+        return refuse(-EINVAL, "%s mapping of frame 0x%lx refused: it is none of Croft's that domain 0 may %s\n",
+                      *e & PTE_WRITE ? "writable" : "read-only", m.n, *e & PTE_WRITE ? "write" : "read");
     if (!c->frames && !c->foreign)
         return refuse(-EINVAL, "frame 0x%lx is RAM, not device memory\n", m.n);
     owner = c->frames ? c->frames : c->foreign;

@@ -68,7 +68,7 @@ def test_trace(dom0):
     vcpus = {line.split()[0]: line.split()[1:] for line in text.splitlines() if re.match(r"d\d+v\d+ ", line)}
     assert 60 < float(vcpus["d0v0"][0]) + float(vcpus["d0v1"][0]) < 200, text  # the loop: 100 are a CPU
     assert int(vcpus[f"d{domid}v0"][2]) > 0, text  # the guest's timer woke it
-    assert re.search(r"^d0: [1-9]\d* traps, [1-9]\d* page faults, [1-9]\d* hypercalls", text, re.M), text
+    assert re.search(r"^d0: .*\d page faults, \d+ hypercalls", text, re.M), text
     assert f"|-- Domain {domid} --|" in dom0.run("xenalyze -s /root/trace 2>&1")
 
     text = trace(dom0, 1, "-e 0x29000 -c 0x1")  # the scheduler only, on the first CPU only
