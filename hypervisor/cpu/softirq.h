@@ -4,7 +4,15 @@
 
 #include "cpu/percpu.h"
 
-enum softirq { SOFTIRQ_TIMER, SOFTIRQ_SCHEDULE, SOFTIRQ_CONSOLE, SOFTIRQ_NMI, SOFTIRQ_DOMAIN, SOFTIRQ_TRACE, SOFTIRQ_COUNT };
+enum softirq {
+    SOFTIRQ_TIMER,
+    SOFTIRQ_SCHEDULE,
+    SOFTIRQ_CONSOLE,
+    SOFTIRQ_NMI,
+    SOFTIRQ_DOMAIN,
+    SOFTIRQ_TRACE,
+    SOFTIRQ_COUNT
+};
 
 void softirq_register(enum softirq nr, void (*handler)(void));
 static inline void softirq_raise(enum softirq nr) /* on this CPU */
