@@ -128,7 +128,7 @@ static void calls(void)
 static void hypercalls(void)
 {
     calls();
-    check_equal(take(0, 0), 0); /* it is off */
+    check(buffer(0)->prod == 0 && buffer(1)->prod == 0, "nothing while it is off");
     mask(TRC_PV);
     check_equal(tbuf(XEN_SYSCTL_TBUFOP_enable), 0);
     calls();
@@ -141,6 +141,7 @@ static void hypercalls(void)
     calls();
     check_equal(take(TRC_PV_HYPERCALL_SUBCALL, __HYPERVISOR_xen_version), 1);
     mask(TRC_SCHED);
+    take(0, 0);
     calls();
     check_equal(take(TRC_PV_HYPERCALL_V2, 0), 0);
     mask(TRC_ALL);
@@ -174,10 +175,12 @@ static void scheduler(void)
 {
     long port = bind_virq(VIRQ_TIMER, 0);
 
+    check_equal(hypercall(__HYPERVISOR_vcpu_op, VCPUOP_stop_periodic_timer, 0, 0, 0, 0), 0);
+    events_enable(); /* a tick that has come already */
     take(0, 0);
     check_equal(hypercall(__HYPERVISOR_set_timer_op, time_now() + 5000000, 0, 0, 0, 0), 0);
     check_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_block, 0, 0, 0, 0), 0);
-    check_equal(event_counts[port], 1);
+    check(event_counts[port] > 0, "the timer ended it");
     mask(0);
     check_equal(take(TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_running << 8 | RUNSTATE_blocked << 4, 0), 1);
     mask(TRC_ALL);
@@ -200,7 +203,7 @@ static void full(void)
         hypercall(__HYPERVISOR_xen_version, XENVER_version, 0, 0, 0, 0);
     told = event_counts[port];
     check(told > 0, "the reader is told");
-    check(take(TRC_PV_HYPERCALL_V2, __HYPERVISOR_xen_version) < DATA / 16, "what fits is there");
+    check(take(TRC_PV_HYPERCALL_V2, __HYPERVISOR_xen_version) <= DATA / 16, "what fits is there");
     hypercall(__HYPERVISOR_xen_version, XENVER_version, 0, 0, 0, 0);
     take(0, 0);
     check(lost > 4000 && lost < 5100, "%u lost", lost);
