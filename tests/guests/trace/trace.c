@@ -171,6 +171,14 @@ static void exceptions(void)
     check_equal(last_words[4] & 2, 2); /* a write */
 }
 
+static void sleep_for_a_while(void)
+{
+    long timer = hypercall(__HYPERVISOR_set_timer_op, time_now() + 20000000, 0, 0, 0, 0);
+    long block = hypercall(__HYPERVISOR_sched_op, SCHEDOP_block, 0, 0, 0, 0); /* nothing slow in between */
+
+    check(timer == 0 && block == 0, "timer: %ld, block: %ld", timer, block);
+}
+
 static void scheduler(void)
 {
     long port = bind_virq(VIRQ_TIMER, 0);
@@ -178,14 +186,12 @@ static void scheduler(void)
     check_equal(hypercall(__HYPERVISOR_vcpu_op, VCPUOP_stop_periodic_timer, 0, 0, 0, 0), 0);
     events_enable(); /* a tick that has come already */
     take(0, 0);
-    check_equal(hypercall(__HYPERVISOR_set_timer_op, time_now() + 5000000, 0, 0, 0, 0), 0);
-    check_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_block, 0, 0, 0, 0), 0);
+    sleep_for_a_while();
     check(event_counts[port] > 0, "the timer ended it");
     mask(0);
     check_equal(take(TRC_SCHED_RUNSTATE_CHANGE | RUNSTATE_running << 8 | RUNSTATE_blocked << 4, 0), 1);
     mask(TRC_ALL);
-    check_equal(hypercall(__HYPERVISOR_set_timer_op, time_now() + 5000000, 0, 0, 0, 0), 0);
-    check_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_block, 0, 0, 0, 0), 0);
+    sleep_for_a_while();
     mask(0);
     check(take(TRC_SCHED_SWITCH, 0) >= 2, "there and back");
     mask(TRC_ALL);
