@@ -183,6 +183,7 @@ static void scheduler(void)
 {
     long port = bind_virq(VIRQ_TIMER, 0);
 
+    event_unmask((unsigned)port);
     check_equal(hypercall(__HYPERVISOR_vcpu_op, VCPUOP_stop_periodic_timer, 0, 0, 0, 0), 0);
     events_enable(); /* a tick that has come already */
     take(0, 0);
@@ -202,6 +203,7 @@ static void full(void)
     long port = bind_virq(VIRQ_TBUF, 0);
     unsigned told;
 
+    event_unmask((unsigned)port);
     take(0, 0);
     events_enable();
     lost = 0;
