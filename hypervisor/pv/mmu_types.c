@@ -22,20 +22,20 @@
 
 #define CAS(p, old, new) __atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
-/* Lists of typed references: pages of frame numbers, used as stacks. */
-#define HELD_PER_PAGE 510
-struct held_page {
-    struct held_page *next;
-    uint64_t count;
-    mfn_t mfn[HELD_PER_PAGE];
-};
+/* Lists of typed references: stacks of frame numbers, a page each. The few tables of a process need no page. */
+#define HELD_PER_PAGE ((PAGE_SIZE - sizeof(struct held_list)) / sizeof(mfn_t))
 
-static bool held_push(struct held_page **list, mfn_t m)
+static uint64_t held_room(const struct mmu_held *held, const struct held_list *p)
 {
-    struct held_page *p = *list;
+    return p == &held->few.list ? HELD_FEW : HELD_PER_PAGE;
+}
 
-    if (!p || p->count == HELD_PER_PAGE) {
-        p = alloc_pages(0);
+static bool held_push(struct mmu_held *held, struct held_list **list, mfn_t m)
+{
+    struct held_list *p = *list;
+
+    if (!p || p->count == held_room(held, p)) {
+        p = !p && list == &held->doomed ? &held->few.list : alloc_pages(0);
         if (!p)
             return false;
         p->next = *list;
@@ -45,26 +45,27 @@ static bool held_push(struct held_page **list, mfn_t m)
     return true;
 }
 
-static bool held_pop(struct held_page **list, mfn_t *m)
+static bool held_pop(struct mmu_held *held, struct held_list **list, mfn_t *m)
 {
-    struct held_page *p = *list;
+    struct held_list *p = *list;
 
     if (!p)
         return false;
     *m = p->mfn[--p->count];
     if (!p->count) {
         *list = p->next;
-        free_pages(p, 0);
+        if (p != &held->few.list)
+            free_pages(p, 0);
     }
     return true;
 }
 
 void mmu_each_held(const struct mmu_held *held, void (*fn)(void *arg, mfn_t m), void *arg)
 {
-    const struct held_page *lists[] = {held->kept, held->doomed};
+    const struct held_list *lists[] = {held->kept, held->doomed};
 
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
-        for (const struct held_page *p = lists[i]; p; p = p->next)
+        for (const struct held_list *p = lists[i]; p; p = p->next)
             for (uint64_t j = 0; j < p->count; j++)
                 fn(arg, p->mfn[j]);
 }
@@ -128,7 +129,7 @@ static void entry_keep(struct mmu_context *c, unsigned level, uint64_t e)
 {
     mfn_t m = pte_mfn(e);
 
-    if ((e & PTE_PRESENT) && level > 1 && TYPE_COUNT(frame_of(m)->type) == 1 && held_push(&c->held->kept, m))
+    if ((e & PTE_PRESENT) && level > 1 && TYPE_COUNT(frame_of(m)->type) == 1 && held_push(c->held, &c->held->kept, m))
         return; /* the reference went to the list */
     entry_put(c, level, e);
 }
@@ -257,7 +258,7 @@ void table_put(struct mmu_context *c, mfn_t m)
         frame_put(m);
         return;
     }
-    if (c->held && held_push(&c->held->doomed, m))
+    if (c->held && held_push(c->held, &c->held->doomed, m))
         return;
     take_apart(c, m, type_level(TYPE_OF(t)));
 }
@@ -267,7 +268,7 @@ bool mmu_drain_doomed(struct mmu_context *c)
     struct mmu_held *held = c->held;
     mfn_t m;
 
-    while (held_pop(&held->doomed, &m)) {
+    while (held_pop(held, &held->doomed, &m)) {
         struct frame *f = frame_of(m);
         uint64_t t = f->type;
 
@@ -287,7 +288,7 @@ void mmu_drop_kept(struct mmu_context *c)
 {
     mfn_t m;
 
-    while (held_pop(&c->held->kept, &m))
+    while (held_pop(c->held, &c->held->kept, &m))
         table_put(c, m);
 }
 

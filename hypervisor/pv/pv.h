@@ -8,11 +8,20 @@
 struct domain;
 struct vcpu;
 struct frame;
-struct held_page;
 
 /* Typed references of unfinished MMU work: pv/mmu_types.c. Changed under the mm_lock of the frames' owner. */
+struct held_list {
+    struct held_list *next;
+    uint64_t count;
+    mfn_t mfn[];
+};
+#define HELD_FEW 6
 struct mmu_held {
-    struct held_page *kept, *doomed;
+    struct held_list *kept, *doomed; /* a page each, but for the lowest of doomed, which is few */
+    struct {
+        struct held_list list;
+        mfn_t mfn[HELD_FEW];
+    } few;
 };
 
 #define PV_MAX_GDT_FRAMES FIRST_RESERVED_GDT_PAGE
