@@ -17,3 +17,20 @@ bench-guests: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD) $(BUILD)/bench/profile.so
 bench-queries: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/need run
 	@bench/queries
+# The scheduler's measurements (docs/benchmarks.md): XEN=FILE measures Xen beside
+SCHED_BENCH := $(BUILD)/bench/sched.elf
+SCHED_OBJECTS := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard bench/sched/*.c))
+SCHED_SCRIPTS := $(sort $(wildcard bench/sched-*))
+-include $(SCHED_OBJECTS:.o=.d)
+$(SCHED_BENCH): $(SCHED_OBJECTS) $(GUESTS_KIT) $(GUESTS_DIR)/kit/guest.lds
+	@mkdir -p $(@D)
+	$(GUESTS_CC) -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack \
+		-Wl,--no-warn-rwx-segments -T $(GUESTS_DIR)/kit/guest.lds -o $@ $(filter %.o,$^)
+.PHONY: bench-sched bench-sched-smoke
+bench-sched: $(BUILD)/croft.elf $(SCHED_BENCH) $(BUILD)/bench/profile.so
+	@tools/need run
+	@failed=0; for script in $(SCHED_SCRIPTS); do $$script || failed=1; done; exit $$failed
+# A short row, to see that the harness works: part of make check
+bench-sched-smoke: $(BUILD)/croft.elf $(SCHED_BENCH)
+	@tools/need run
+	@bench/sched-shares 5 && echo "1 passed"

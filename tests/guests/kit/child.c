@@ -366,12 +366,17 @@ static void wait_for_port(uint32_t port, const volatile uint32_t *value, uint32_
         sched_op(SCHEDOP_yield, NULL);
 }
 
-void child_begin(struct child *c, child_function_t *f, const long *args)
+void child_order(struct child *c, child_function_t *f, const long *args)
 {
     memcpy(c->talk->a, args, sizeof(c->talk->a));
     c->talk->f = f;
     barrier();
     c->talk->order++;
+}
+
+void child_begin(struct child *c, child_function_t *f, const long *args)
+{
+    child_order(c, f, args);
     event_send(c->port);
 }
 

@@ -16,7 +16,7 @@
 #include <xen/domctl.h>
 #include <xen/sysctl.h>
 
-#define CHILDREN 4           /* at a time */
+#define CHILDREN 130         /* at a time */
 #define CHILD_POOL_PAGES 48U /* for page_alloc in a child */
 #define CHILD_MAX_PAGES 256U /* image, pool, start_info, list of frames, tables: in one L1 table */
 #define CHILD_SPARE_PAGES 64 /* what it may have beyond those */
@@ -32,7 +32,7 @@ struct child_talk {
     long result;
     uint32_t port, failures, text_length;
     char text[1000];
-    uint8_t data[2900];
+    uint8_t data[2900] __attribute__((aligned(8)));
 };
 extern struct child_talk kit_talk;
 
@@ -63,6 +63,8 @@ bool domain_gone(unsigned domid);                    /* waits a while for its nu
 void child_end(struct child *c);                     /* destroys it and checks that it goes away */
 unsigned long child_frame(struct child *c, void *p); /* the machine frame of a variable's page in the child (or here) */
 
+/* Leaves an order for a child that was not unpaused yet. It must have no events by then: Xen begins with upcalls unmasked. */
+void child_order(struct child *c, child_function_t *f, const long *args);
 /* Starts f in the child, or waits for its end: false if that does not come. */
 void child_begin(struct child *c, child_function_t *f, const long *args);
 bool child_wait(struct child *c);
