@@ -125,7 +125,7 @@ void bvt_dequeue(struct bvt_queue *q, struct sched_vcpu *s)
     s->queued = false;
 }
 
-static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0); }
+static void set_evt(struct sched_vcpu *s) { s->evt = s->avt - (s->warped ? s->warp : 0) - s->early; }
 
 static int64_t to_virtual(const struct sched_vcpu *s, ns_t real) { return bvt_virtual(real, s->weight); }
 
@@ -146,7 +146,7 @@ void bvt_charge(struct sched_vcpu *s, ns_t ran, ns_t now)
 
 int64_t bvt_evt_after(const struct sched_vcpu *s, ns_t ran) { return s->evt + to_virtual(s, ran); }
 
-void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
+void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now, ns_t allowance)
 {
     if (s->avt - q->svt < 0) {
         s->avt = q->svt;
@@ -157,7 +157,22 @@ void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now)
         s->warped = true;
         s->warp_used = 0;
     }
+    s->early = to_virtual(s, allowance);
     set_evt(s);
+}
+
+void bvt_start(struct sched_vcpu *s)
+{
+    s->early = 0;
+    set_evt(s);
+}
+
+int64_t bvt_due(const struct bvt_queue *q, const struct sched_vcpu *first)
+{
+    int64_t due = first->evt + first->early;
+    const struct sched_vcpu *least = q->root ? q->root->least : first;
+
+    return first->early && least->avt - due < 0 ? least->avt : due;
 }
 
 void bvt_level(struct bvt_queue *q, const struct bvt_queue *other)

@@ -57,8 +57,18 @@ static inline void bvt_update_svt(struct bvt_queue *q, const struct sched_vcpu *
         q->svt_weight = least->weight;
     }
 }
-/* s wants to run again: no credit for the time it slept; its warp begins anew if it may. s is in no queue. */
-void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now);
+/*
+ * s wants to run again: no credit for the time it slept; its warp begins anew if it may. s is in no queue.
+ *
+ * Virtual times move in steps of the allowance: in each round all others wait, for their next step, at about the queue's
+ * virtual time. Who only slept is there too, and would often come after all of them. So it stands in the queue as if it had
+ * run for an allowance less, until it runs (bvt_start). It is a place in the queue only: who runs makes way for the queue
+ * when he would have without (bvt_due), and what s runs it is charged in full.
+ */
+void bvt_wake(struct bvt_queue *q, struct sched_vcpu *s, ns_t now, ns_t allowance);
+void bvt_start(struct sched_vcpu *s); /* out of the queue, s runs now */
+/* By what virtual time the running one has to make way, when 'first' is the first in the queue. */
+int64_t bvt_due(const struct bvt_queue *q, const struct sched_vcpu *first);
 /*
  * Queues of different CPUs. A time of a queue plus its offset is on a scale common to all, on which those who have had
  * less than their share are behind; so they can be compared when a vcpu moves. Two queues that meet, with their virtual

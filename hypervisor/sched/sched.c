@@ -210,10 +210,10 @@ static __attribute__((noinline)) void move_to_empty(struct vcpu *v, struct run_q
     WRITE_ONCE(v->processor, (uint32_t)(to - run_queues));
 }
 
-/* How long next may run from now, when 'first' waits. */
-static ns_t turn(const struct sched_vcpu *next, int64_t evt, const struct sched_vcpu *first)
+/* How long next may run from now, when 'first' waits before others. */
+static ns_t turn(const struct run_queue *rq, const struct sched_vcpu *next, int64_t evt, const struct sched_vcpu *first)
 {
-    ns_t slice = bvt_slice(next, evt, first->evt, allowance());
+    ns_t slice = bvt_slice(next, evt, bvt_due(&rq->bvt, first), allowance());
 
     return cpumask_next(1, &cpu_online) < NR_CPUS ? min(slice, BALANCE_PERIOD) : slice;
 }
@@ -232,10 +232,10 @@ static void check_preemption(struct run_queue *rq, unsigned cpu, struct vcpu *v,
     if (bvt_first(&rq->bvt) != &v->sched)
         return;
     evt = bvt_evt_after(&running->sched, t - running->sched.run_start);
-    if (bvt_should_preempt(&running->sched, evt, v->sched.evt, allowance()))
+    if (bvt_should_preempt(&running->sched, evt, bvt_due(&rq->bvt, &v->sched), allowance()))
         softirq_raise_on(cpu, SOFTIRQ_SCHEDULE);
     else
-        timer_set(&rq->slice, t + turn(&running->sched, evt, &v->sched));
+        timer_set(&rq->slice, t + turn(rq, &running->sched, evt, &v->sched));
 }
 
 void vcpu_wake(struct vcpu *v)
@@ -282,7 +282,7 @@ void vcpu_wake(struct vcpu *v)
     rq = to;
     set_runstate_waiting(v, t);
     catch_up(rq, t);
-    bvt_wake(&rq->bvt, &v->sched, t);
+    bvt_wake(&rq->bvt, &v->sched, t, allowance());
     bvt_enqueue(&rq->bvt, &v->sched);
     check_preemption(rq, v->processor, v, t);
     if (!is_idle(rq))
@@ -492,7 +492,7 @@ static bool worth_meeting(const struct run_queue *rq, const struct run_queue *to
     if (!weight || ran < 0 || READ_ONCE(to->bvt.fresh) || rq->bvt.fresh)
         return true;
     front = READ_ONCE(to->front) + bvt_virtual((ns_t)ran, weight) - rq->bvt.offset;
-    return front - bvt_first(&rq->bvt)->evt >= bvt_virtual(balance_allowance(), weight) ||
+    return front - bvt_due(&rq->bvt, bvt_first(&rq->bvt)) >= bvt_virtual(balance_allowance(), weight) ||
            rq->bvt.svt - front > 2 * bvt_virtual(balance_lag(), rq->bvt.svt_weight);
 }
 
@@ -510,8 +510,11 @@ static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
     evt = running->evt + to->bvt.offset - rq->bvt.offset;
     bvt_for_each(s, &rq->bvt)
     {
-        if (!bvt_should_preempt(running, evt, s->evt, balance_allowance()))
+        if (!bvt_should_preempt(running, evt, s->evt + s->early, balance_allowance())) {
+            if (s->early)
+                continue; /* others behind it may be further behind in truth */
             return false;
+        }
         /* Fairness is no reason to leave the CPUs that it likes. */
         if (s->running || !cpumask_test(there, &s->allowed) ||
             (cpumask_test(here, &s->soft_affinity) && !cpumask_test(there, &s->soft_affinity)))
@@ -574,7 +577,7 @@ static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, 
 
     if (first) {
         if (keep && !prev->sched.yielding &&
-            !bvt_should_preempt(&prev->sched, prev->sched.evt, first->sched.evt, allowance()))
+            !bvt_should_preempt(&prev->sched, prev->sched.evt, bvt_due(&rq->bvt, &first->sched), allowance()))
             return prev;
         bvt_dequeue(&rq->bvt, &first->sched);
         return first;
@@ -594,7 +597,7 @@ static struct vcpu *pick(struct run_queue *rq, unsigned cpu, struct vcpu *prev, 
 static void set_slice(struct run_queue *rq, struct vcpu *next, ns_t t)
 {
     if (rq->bvt.count && next != rq->idle)
-        timer_set(&rq->slice, t + turn(&next->sched, next->sched.evt, bvt_first(&rq->bvt)));
+        timer_set(&rq->slice, t + turn(rq, &next->sched, next->sched.evt, bvt_first(&rq->bvt)));
     else if (timer_armed(&rq->slice))
         timer_stop(&rq->slice);
 }
@@ -630,6 +633,8 @@ void schedule(void)
         rq->counters.switches++;
         next->sched.running = true;
         next->sched.run_start = t;
+        if (next->sched.early)
+            bvt_start(&next->sched);
         if (wants || prev == rq->idle)
             set_runstate(prev, RUNSTATE_runnable, t);
         else

@@ -2,7 +2,8 @@
  * Borrowed Virtual Time (Duda and Cheriton, SOSP 1999). A vcpu has an actual virtual time A that advances by
  * run time / weight, and an effective one E = A - (warped ? warp : 0); the least E runs. A vcpu that wakes gets
  * A = max(A, scheduler virtual time), so sleeping earns nothing. A running vcpu is preempted only when another
- * is behind by more than the context-switch allowance. The arithmetic is in sched/bvt.c.
+ * is behind by more than the context-switch allowance; then one that woke comes first (bvt_wake), so that it waits for two
+ * allowances at most if it has not used up its share. The arithmetic is in sched/bvt.c.
  *
  * Each CPU has a queue, a balanced tree. A vcpu that can run is current on its CPU or in that CPU's queue. A waking vcpu
  * goes to an idle CPU if there is one that its affinity allows, best one that it likes (soft affinity); a CPU that runs
@@ -27,6 +28,7 @@ struct domain;
 
 struct sched_vcpu {
     int64_t avt, evt; /* actual and effective virtual time, in ns at weight BVT_WEIGHT_DEFAULT */
+    int64_t early;    /* by how much evt is less because it woke and has not run since */
     uint32_t weight;
     uint32_t avt_remainder; /* of the last division, below weight */
     bool warped;

@@ -46,7 +46,7 @@ static void check_queue(void)
         assert_true(s->queued);
         assert_true(!before || s->evt - before->evt > 0 ||
                     (s->evt == before->evt && (int32_t)(s->ticket - before->ticket) > 0));
-        assert_true(s->evt == s->avt - (s->warped ? s->warp : 0));
+        assert_true(s->evt == s->avt - (s->warped ? s->warp : 0) - s->early);
         assert_true(s->avt_remainder < s->weight);
         assert_true((!s->left || s->left->rank <= s->rank) && (!s->right || s->right->rank <= s->rank));
         if (!least || s->avt - least->avt < 0)
@@ -62,7 +62,7 @@ static void wake(int i)
 {
     if (m.running >= 0)
         bvt_update_svt(&m.q, &m.s[m.running]);
-    bvt_wake(&m.q, &m.s[i], m.now);
+    bvt_wake(&m.q, &m.s[i], m.now, ALLOWANCE);
     bvt_enqueue(&m.q, &m.s[i]);
 }
 
@@ -81,10 +81,12 @@ static void pick(bool keep)
 {
     struct sched_vcpu *first = bvt_first(&m.q), *r = m.running >= 0 ? &m.s[m.running] : NULL;
 
-    if (r && keep && (!first || !bvt_should_preempt(r, r->evt, first->evt, ALLOWANCE)))
+    if (r && keep && (!first || !bvt_should_preempt(r, r->evt, bvt_due(&m.q, first), ALLOWANCE)))
         return;
-    if (first)
+    if (first) {
         bvt_dequeue(&m.q, first);
+        bvt_start(first);
+    }
     if (r && keep)
         bvt_enqueue(&m.q, r);
     m.running = first ? (int)(first - m.s) : -1;
@@ -96,7 +98,7 @@ static ns_t slice(void)
 {
     struct sched_vcpu *first = bvt_first(&m.q), *r = &m.s[m.running];
 
-    return first ? bvt_slice(r, r->evt, first->evt, ALLOWANCE) : MILLISECS(10);
+    return first ? bvt_slice(r, r->evt, bvt_due(&m.q, first), ALLOWANCE) : MILLISECS(10);
 }
 
 static void run_for(ns_t t)
@@ -192,6 +194,58 @@ static void test_napper(void **state)
     assert_true(m.ran[1] <= m.now / 3 + MILLISECS(5));
 }
 
+/* One that sleeps most of the time is not behind all those who have their turn still before them in the round. */
+static void test_wakes_are_prompt(void **state)
+{
+    ns_t due = MILLISECS(10), latest = 0;
+
+    srand(5);
+    for (unsigned i = 1; i < MAX; i++)
+        wake((int)i);
+    pick(false);
+    while (m.now < SECONDS(20)) {
+        bool sleeps = m.running != 0 && !m.s[0].queued;
+        ns_t before = m.now;
+
+        /* Timers are late by a little, as they are in truth. */
+        run(m.running == 0 ? MICROSECS(100) : min(slice() + rand() % 50000, sleeps ? due - m.now : NS_NEVER));
+        if (sleeps && m.now >= due) {
+            wake(0);
+        } else if (m.running == 0) {
+            if (m.now > SECONDS(1)) /* in the first round all had woken */
+                latest = max(latest, before - due);
+            due = max(due + MILLISECS(10), m.now + 1);
+            pick(false);
+            continue;
+        }
+        pick(true);
+    }
+    assert_true(latest <= 2 * ALLOWANCE);
+    assert_true(m.ran[0] >= MILLISECS(190)); /* it ran each time */
+}
+
+/* Who wakes comes first in the queue, but the running one has its turn still, and no more than that. */
+static void test_wake_ends_no_turn(void **state)
+{
+    for (int i = 0; i < 3; i++)
+        wake(i);
+    pick(false);
+    run_for(3 * ALLOWANCE); /* all had a turn */
+    assert_int_equal(m.running, 0);
+    run(MICROSECS(100));
+    pick(true);
+    m.s[3].avt = m.q.svt + MICROSECS(500);
+    wake(3);
+    assert_ptr_equal(bvt_first(&m.q), &m.s[3]);
+    pick(true);
+    assert_int_equal(m.running, 0);
+    assert_int_equal(slice(), ALLOWANCE - MICROSECS(100)); /* as if 3 had not come */
+    run(slice());
+    pick(true);
+    assert_int_equal(m.running, 3);
+    assert_int_equal(slice(), ALLOWANCE - MICROSECS(500)); /* and then it has no more than the others */
+}
+
 static void test_warp_order(void **state)
 {
     wake(0);
@@ -202,7 +256,7 @@ static void test_warp_order(void **state)
     wake(2);
     assert_ptr_equal(bvt_first(&m.q), &m.s[1]);
     assert_true(bvt_should_preempt(&m.s[0], m.s[0].evt, m.s[1].evt, ALLOWANCE)); /* at once */
-    assert_false(bvt_should_preempt(&m.s[0], m.s[0].evt, m.s[2].evt, ALLOWANCE));
+    assert_false(bvt_should_preempt(&m.s[0], m.s[0].evt, m.s[2].evt + m.s[2].early, ALLOWANCE));
     pick(true);
     assert_int_equal(m.running, 1);
     /* It borrows, it is not given: after 50 ms more than the others it waits for them. */
@@ -242,7 +296,7 @@ static void test_warp_limits(void **state)
     bvt_dequeue(&m.q, s);
     bvt_set_warp(s, 0, 0, 0, m.now);
     assert_false(s->warped || s->warp_enabled);
-    assert_int_equal(s->evt, s->avt);
+    assert_int_equal(s->evt, s->avt - s->early);
 }
 
 /* Who moves keeps its place among those of both CPUs, as far as the two differ for a reason. */
@@ -508,10 +562,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-        TEST(test_shares),       TEST(test_short_windows), TEST(test_exact_charge), TEST(test_no_credit_for_sleep),
-        TEST(test_napper),       TEST(test_warp_order),    TEST(test_warp_limits),  TEST(test_migrate),
-        TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),       TEST(test_queue),
-        TEST(test_lag),          TEST(test_warp_bounded),
+        TEST(test_shares),       TEST(test_short_windows), TEST(test_exact_charge),     TEST(test_no_credit_for_sleep),
+        TEST(test_napper),       TEST(test_warp_order),    TEST(test_warp_limits),      TEST(test_migrate),
+        TEST(test_slice_bounds), TEST(test_wrap),          TEST(test_random),           TEST(test_queue),
+        TEST(test_lag),          TEST(test_warp_bounded),  TEST(test_wakes_are_prompt), TEST(test_wake_ends_no_turn),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
