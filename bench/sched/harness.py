@@ -48,7 +48,7 @@ class Figures:
 
 def run(scenario, hypervisor=None, shift=4, cpus=1, memory=256, qemu=(), limit=600, **numbers):
     hypervisor = hypervisor or CROFT
-    log = os.path.join(OUT, "sched.log")
+    log = os.path.join(OUT, f"sched-{scenario}-{os.path.basename(hypervisor)}.log")
     if os.path.exists(log):
         os.remove(log)
     guest = " ".join([GUEST, f"scenario={scenario}", *(f"{k}={v}" for k, v in numbers.items())])
