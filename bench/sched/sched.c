@@ -1,6 +1,7 @@
 /*
  * The scheduler's measurements: domain 0 builds guests (loads.h), lets them run for a time and prints their figures, for
- * the scripts bench/sched-*. Words of the command line: scenario=NAME, and numbers (see each scenario).
+ * the scripts bench/sched-*. Words of the command line: scenario=NAME, and numbers (see each scenario): all know warm and ms,
+ * how many milliseconds the guests run before they are measured, and then.
  *
  *   figures elapsed NS unit NS          how long it was measured; how long a unit of work takes by itself
  *   figures guest I NAME weight W cpu NS work UNITS wakes N       during that time
@@ -11,7 +12,6 @@
 #include "../../hypervisor/hypercall/croft_abi.h"
 
 #define MILLISECOND 1000000UL
-#define WARM_UP (500 * MILLISECOND)
 
 struct guest {
     struct child child;
@@ -28,11 +28,11 @@ static uint64_t measured_from;
 /* NAME=NUMBER on the command line */
 static unsigned long number(const char *name, unsigned long otherwise)
 {
-    const char *s = (const char *)start_info->cmd_line;
+    const char *line = (const char *)start_info->cmd_line, *s = line;
     unsigned long value = 0;
 
-    for (; *s != '\0' && !(strprefix(s, name) && s[strlen(name)] == '='); s++)
-        ;
+    while (*s != '\0' && !((s == line || s[-1] == ' ') && strprefix(s, name) && s[strlen(name)] == '='))
+        s++;
     if (*s == '\0')
         return otherwise;
     for (s += strlen(name) + 1; *s >= '0' && *s <= '9'; s++)
@@ -102,9 +102,14 @@ static void begin(void)
 {
     for (unsigned i = 0; i < count; i++)
         child_unpause(&guests[i]->child);
-    sleep_for(WARM_UP);
-    for (unsigned i = 0; i < count; i++)
+    sleep_for(number("warm", 1000) * MILLISECOND);
+    for (unsigned i = 0; i < count; i++) {
+        struct figures *f = figures_of(guests[i]->child.talk);
+
         read_guest(guests[i], &guests[i]->cpu, &guests[i]->work, &guests[i]->wakes);
+        memset((void *)f->late, 0, sizeof(f->late));
+        f->latest = f->missed = 0;
+    }
     measured_from = time_now();
 }
 
@@ -172,7 +177,7 @@ static void set_warp(unsigned domid, uint64_t warp, uint64_t limit, uint64_t unw
 
 /* ---- Scenarios ---- */
 
-/* n: busy guests, of weights 1, 2, 4, 8, 1, ... times 128; ms */
+/* n: busy guests, of weights 1, 2, 4, 8, 1, ... times 128 */
 static void shares(void)
 {
     for (unsigned i = 0; i < number("n", 4); i++)
@@ -180,7 +185,7 @@ static void shares(void)
     run();
 }
 
-/* n: busy guests, and one that works 'units' units and sleeps 'nap' us, of equal weight; ms */
+/* n: busy guests, and one that works 'units' units and sleeps 'nap' us, of equal weight */
 static void nap(void)
 {
     for (unsigned i = 0; i < number("n", 3); i++)
@@ -189,7 +194,7 @@ static void nap(void)
     run();
 }
 
-/* n: busy guests, and one that wakes 100 times a second and works 'units' units; warp: 1 to give it one; ms */
+/* n: busy guests, and one that wakes 100 times a second and works 'units' units; warp: 1 to give it one */
 static void latency(void)
 {
     struct guest *g = add("periodic", 256, load_periodic, 10 * MILLISECOND, (long)number("units", 1), 25000);
@@ -202,7 +207,7 @@ static void latency(void)
     print_late(0, 25000);
 }
 
-/* A busy guest beside four hostile ones; ms */
+/* A busy guest beside four hostile ones */
 static void isolation(void)
 {
     add("victim", 256, load_busy, 0);
@@ -213,7 +218,7 @@ static void isolation(void)
     run();
 }
 
-/* Two guests that yield to each other; first one alone, to learn how long a yield takes that switches nothing; ms */
+/* Two guests that yield to each other; first one alone, to learn how long a yield takes that switches nothing */
 static void switches(void)
 {
     uint64_t loop = tsc_read(), alone, elapsed, switched = 0, stayed = 0, stayed_ticks = 0;
@@ -258,11 +263,39 @@ static void switches(void)
 /* The script's QEMU plugin counts the hypervisor's instructions from one to the next: bench/profile.c */
 static __attribute__((noinline)) void mark(void) { barrier(); }
 
-/* n: guests of 'pages' more pages each; 'units', 'nap': as of nap; ms */
+/* Frames of the grant tables of all */
+static unsigned long grant_frames(void)
+{
+    unsigned long frames = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct gnttab_query_size q = {.dom = (domid_t)guests[i]->child.domid};
+
+        if (grant_table_op(GNTTABOP_query_size, &q, 1) != 0 || q.status != GNTST_okay)
+            panic("d%u has no grant table", guests[i]->child.domid);
+        frames += q.nr_frames;
+    }
+    return frames;
+}
+
+static void print_memory(const char *when, unsigned long before)
+{
+    unsigned long used = before - free_pages(), own = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (domain_flags(guests[i]->child.domid) < 0)
+            panic("d%u is gone", guests[i]->child.domid);
+        own += domctl_op.u.getdomaininfo.tot_pages;
+    }
+    printf("figures memory %s used %lu own %lu grant %lu\n", when, used, own, grant_frames());
+}
+
+/* n: guests of 'pages' more pages each; 'units', 'nap': as of nap */
 static void density(void)
 {
-    unsigned long n = number("n", 128), pages = number("pages", 768), before = free_pages(), own = 0;
-    uint64_t unit, late = 0, asked = 0;
+    unsigned long n = number("n", 128), pages = number("pages", 768), before = free_pages();
+    uint64_t unit = unit_ns(), late = 0, asked = 0;
+    uint64_t answered[CHILDREN];
 
     for (unsigned i = 0; i < n; i++) {
         mark();
@@ -270,30 +303,20 @@ static void density(void)
                    (const long[CHILD_ARGS]){(long)pages, (long)number("units", 100), (long)number("nap", 1000) * 1000});
         mark();
     }
-    for (unsigned i = 0; i < n; i++) {
-        if (domain_flags(guests[i]->child.domid) < 0)
-            panic("d%u is gone", guests[i]->child.domid);
-        own += domctl_op.u.getdomaininfo.tot_pages;
-    }
-    printf("figures memory created used %lu own %lu\n", before - free_pages(), own);
-    unit = unit_ns();
+    print_memory("created", before);
     begin();
-    while (time_now() - measured_from < measured_time()) {
-        for (unsigned i = 0; i < n; i++)
+    for (; time_now() - measured_from < measured_time(); asked += n) {
+        for (unsigned i = 0; i < n; i++) {
+            answered[i] = figures_of(guests[i]->child.talk)->answered;
             event_send(guests[i]->child.port);
-        asked++;
+        }
         sleep_for(2000 * MILLISECOND);
         for (unsigned i = 0; i < n; i++)
-            late += figures_of(guests[i]->child.talk)->answered != asked;
+            late += figures_of(guests[i]->child.talk)->answered == answered[i];
     }
     end(unit);
-    own = 0;
-    for (unsigned i = 0; i < n; i++) {
-        domain_flags(guests[i]->child.domid);
-        own += domctl_op.u.getdomaininfo.tot_pages;
-    }
-    printf("figures memory running used %lu own %lu\n", before - free_pages(), own);
-    printf("figures answers asked %lu late %lu\n", asked * n, late);
+    print_memory("running", before);
+    printf("figures answers asked %lu late %lu\n", asked, late);
 }
 
 static const struct {
