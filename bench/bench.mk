@@ -38,3 +38,9 @@ bench-sched-smoke: $(BUILD)/croft.elf $(SCHED_BENCH)
 bench-density: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/need run
 	@bench/density
+
+# Micro benchmarks in the style of lmbench; the function that takes the time is at an address that no other program has
+MICRO := $(BUILD)/bench/micro
+$(MICRO): $(wildcard bench/suite/micro/*.[ch]) bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Wno-unused-parameter -Werror -static -Wl,--section-start=.mark=0x5ca10000 $(filter %.c,$^) -o $@
