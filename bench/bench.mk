@@ -44,3 +44,39 @@ MICRO := $(BUILD)/bench/micro
 $(MICRO): $(wildcard bench/suite/micro/*.[ch]) bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -Wall -Wextra -Wno-unused-parameter -Werror -static -Wl,--section-start=.mark=0x5ca10000 $(filter %.c,$^) -o $@
+
+# make bench-quick (some minutes), bench-suite (most of an hour): Linux on Croft beside the bare machine, Xen and User-mode Linux;
+# SUITE gives options (bench/suite/suite -h). CROFT=FILE, XEN=FILE: other hypervisors
+SUITE ?=
+$(BUILD)/bench/root.tar: bench/suite/mk-root bench/suite/root-setup
+	@tools/need run
+	bench/suite/mk-root fetch $(BUILD)
+$(BUILD)/bench/measured.cpio: $(BUILD)/bench/root.tar bench/suite/root-archives
+	bench/suite/mk-root base $(BUILD)
+$(BUILD)/bench/bench.cpio: $(BUILD)/bench/measured.cpio bench/suite/init bench/suite/host-init bench/suite/macro $(MICRO) $(ROOTDISK)
+	bench/suite/mk-root assemble $(BUILD)
+.PHONY: bench-root bench-inside bench-quick bench-suite bench-report
+bench-root: $(BUILD)/bench/bench.cpio
+# How many instructions of the hypervisor's own an operation takes, and where: bench/suite/inside -h
+bench-inside: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio $(BUILD)/bench/profile.so
+	@tools/need run
+	@bench/suite/inside
+bench-quick: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
+	@tools/need run
+	@bench/suite/suite -n 1 $(SUITE)
+bench-suite: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
+	@tools/need run
+	@bench/suite/suite -M all $(SUITE)
+# Puts the figures of the last run into docs/benchmarks-suite.md, with pictures
+bench-report:
+	@tools/need bench
+	bench/suite/report $(BUILD)/bench/suite.json
+
+# A root of busybox and micro alone: for the smoke test
+$(BUILD)/bench/small.cpio: bench/suite/init $(MICRO)
+	@rm -rf $(BUILD)/bench/small
+	@mkdir -p $(BUILD)/bench/small/bin $(addprefix $(BUILD)/bench/small/,dev proc sys run)
+	@cp /bin/busybox $(BUILD)/bench/small/bin/
+	@cp $< $(BUILD)/bench/small/init
+	@mkdir $(BUILD)/bench/small/bench && cp $(MICRO) $(BUILD)/bench/small/bench/
+	(cd $(BUILD)/bench/small && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >$@

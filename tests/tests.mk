@@ -45,7 +45,7 @@ fuzz-smoke: $(FUZZ_TESTS)
 fuzz: $(FUZZ_TESTS)
 	@tests/run-fuzz $(BUILD) 3600 $(FUZZ_TESTS)
 
-SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD) guests-build
+SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD) guests-build $(BUILD)/bench/small.cpio
 system: $(SYSTEM_NEEDS)
 	@tools/need run check
 	$(PYTEST) -m 'not extra' $(TESTS)

@@ -1,0 +1,65 @@
+"""The places in which the benchmark suite measures Linux, and how each is started: an entry of ENVIRONMENTS, and no more.
+
+In all of them it is Debian's stock kernel (User-mode Linux has its own), the same root in RAM, 1536 MiB and one processor of the
+same emulated machine. CROFT=FILE and XEN=FILE put another image in the place of a hypervisor.
+"""
+import dataclasses
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, "build")
+OUT = os.path.join(BUILD, "bench")
+HYPERVISORS = {"croft": os.environ.get("CROFT", os.path.join(BUILD, "croft.elf")),
+               "xen": os.environ.get("XEN", os.path.join(OUT, "xen.elf"))}
+KERNEL = os.environ.get("KERNEL", os.path.join(BUILD, "vmlinuz"))
+MACHINE_MIB = 4096
+LINUX_MIB = 1536  # what is measured
+HOST_MIB = 1280   # a domain 0 that has the measured root as a file, and has it beside that for a moment
+
+CLOCKS = {
+    # Guest time is a count of instructions, 2 ns each; waits take no time. The same date and random numbers each time.
+    "icount": ("-icount", "shift=1,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
+    "real": (),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    name: str
+    title: str
+    colour: str            # in pictures
+    hypervisor: str = ""  # on which domain 0 runs; none: the bare machine
+    host: str = ""        # what bench/suite/host-init starts in domain 0, or on the bare machine: pv, uml
+    config: str = ""      # lines for xl's configuration, parted by ;
+    divisor: int = 1      # of the micro rows' numbers of operations
+    slow: bool = False    # macro rows would take too long
+
+    def command(self, clock, words, root=None):
+        """QEMU's arguments that say what is started; words: for the kernel's command line, of the measured Linux in the end.
+        root: another archive than the usual one."""
+        words = [*words, f"bench.divisor={self.divisor}"]
+        initrd = root or os.path.join(OUT, "host.cpio" if self.host else "bench.cpio")
+        if self.host:
+            words += [f"bench.host={self.host}", f"bench.memory={LINUX_MIB}"]
+        if self.config:
+            words.append(f"bench.config={self.config}")
+        machine = ["-m", str(MACHINE_MIB), *CLOCKS[clock]]
+        if not self.hypervisor:
+            limit = [] if self.host else [f"mem={LINUX_MIB}M"]
+            return [*machine, "-kernel", KERNEL, "-initrd", initrd, "-append", " ".join(["console=ttyS0 quiet", *limit, *words])]
+        memory = HOST_MIB if self.host else LINUX_MIB
+        # In -initrd a comma ends a module and two of them are one.
+        kernel = " ".join([KERNEL, "console=hvc0 quiet", *words]).replace(",", ",,")
+        return [*machine, "-kernel", HYPERVISORS[self.hypervisor], "-initrd", f"{kernel},{initrd}", "-append",
+                f"console=com1 com1=115200,8n1 noreboot dom0_mem={memory}M,max:{memory}M"]
+
+
+ENVIRONMENTS = {e.name: e for e in (
+    Environment("bare", "Linux", "#404040"),
+    Environment("croft-dom0", "Croft, domain 0", "#1f6fb4", "croft"),
+    Environment("xen-dom0", "Xen, domain 0", "#c44e3b", "xen"),
+    Environment("croft-pv", "Croft, PV guest", "#74b3e3", "croft", "pv"),
+    Environment("xen-pv", "Xen, PV guest", "#e8a08f", "xen", "pv"),
+    Environment("xen-pv-native", "Xen, PV guest, TSC native", "#f2cfc6", "xen", "pv", 'tsc_mode="native"'),
+    Environment("uml", "User-mode Linux", "#9a9a9a", "", "uml", divisor=20, slow=True),
+)}
