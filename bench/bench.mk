@@ -76,7 +76,7 @@ bench-report:
 $(BUILD)/bench/small.cpio: bench/suite/init $(MICRO)
 	@rm -rf $(BUILD)/bench/small
 	@mkdir -p $(BUILD)/bench/small/bin $(addprefix $(BUILD)/bench/small/,dev proc sys run)
-	@cp /bin/busybox $(BUILD)/bench/small/bin/
+	@cp /bin/busybox $(BUILD)/bench/small/bin/ && ln -s busybox $(BUILD)/bench/small/bin/sh
 	@cp $< $(BUILD)/bench/small/init
 	@mkdir $(BUILD)/bench/small/bench && cp $(MICRO) $(BUILD)/bench/small/bench/
 	(cd $(BUILD)/bench/small && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >$@
