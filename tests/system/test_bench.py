@@ -1,6 +1,7 @@
 """The harness of the benchmark suite: one row, one environment; and what it makes of figures."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ from machine import BUILD, ROOT
 
 SUITE = os.path.join(ROOT, "bench/suite")
 sys.path.insert(0, SUITE)
+import runner  # noqa: E402
 import table  # noqa: E402
 
 
@@ -24,6 +26,14 @@ def test_a_row_is_measured_in_domain_0(tmp_path):
 def test_a_row_that_is_not_there_is_an_error():
     done = subprocess.run([os.path.join(BUILD, "bench/micro"), "null_call", "nothing"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == "" and "no row is named nothing" in done.stderr
+
+
+def test_no_two_rows_have_one_name():
+    lines = subprocess.run([os.path.join(BUILD, "bench/micro"), "-l"], capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [line.split()[0] for line in lines] + runner.MACRO.split(",")
+    assert len(set(names)) == len(names)
+    with open(os.path.join(SUITE, "macro"), encoding="utf-8") as f:
+        assert set(re.findall(r"^row_(\w+)\(\)", f.read(), re.M)) == set(runner.MACRO.split(","))
 
 
 def test_a_table_has_medians_and_ratios():
