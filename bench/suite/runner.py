@@ -21,7 +21,8 @@ def read(path):
 
 
 def run(environment, clock, micro, macro, limit, root=None, plugin=()):
-    """Starts the environment, has the rows measured in it; returns {row: nanoseconds}, None for a row that failed."""
+    """Starts the environment, has the rows measured in it; returns {row: nanoseconds}, with None for a row that failed, and
+    whether all came to its end."""
     words = [f"bench.{kind}={rows}" for kind, rows in (("micro", micro), ("macro", macro)) if rows]
     log = os.path.join(LOGS, f"{environment.name}-{clock}.log")
     # Whatever ends this program ends the emulator.
@@ -41,8 +42,9 @@ def run(environment, clock, micro, macro, limit, root=None, plugin=()):
         process.wait()
     text = read(log) if os.path.exists(log) else ""
     found = {name: None if value == "failed" else float(value) for name, value in ROW.findall(text)}
-    if "bench: end" not in text:
+    ended = "bench: end" in text
+    if not ended:
         print(f"suite: {environment.name} ({clock}) did not come to its end in {limit} s; log: {log}", file=sys.stderr)
     for name in [name for name, value in found.items() if value is None]:
         print(f"suite: {environment.name} ({clock}): {name} failed; log: {log}", file=sys.stderr)
-    return found
+    return found, ended
