@@ -20,11 +20,11 @@ def read(path):
         return f.read()
 
 
-def run(environment, clock, micro, macro, limit, root=None, plugin=()):
+def run(environment, clock, micro, macro, limit, root=None, plugin=(), label="suite"):
     """Starts the environment, has the rows measured in it; returns {row: nanoseconds}, with None for a row that failed, and
-    whether all came to its end."""
+    whether all came to its end. The console's log has the label in its name."""
     words = [f"bench.{kind}={rows}" for kind, rows in (("micro", micro), ("macro", macro)) if rows]
-    log = os.path.join(LOGS, f"{environment.name}-{clock}.log")
+    log = os.path.join(LOGS, f"{label}-{environment.name}-{clock}.log")
     # Whatever ends this program ends the emulator.
     command = ["setpriv", "--pdeathsig", "KILL", os.environ.get("QEMU", "qemu-system-x86_64"), "-accel", "tcg", "-machine", "q35", "-cpu",
                "max,smap=off", "-smp", "1", "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-serial",

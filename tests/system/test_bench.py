@@ -14,7 +14,7 @@ import table  # noqa: E402
 
 
 def test_a_row_is_measured_in_domain_0(tmp_path):
-    out = tmp_path / "suite.json"
+    out = tmp_path / "smoke.json"
     done = subprocess.run([os.path.join(SUITE, "suite"), "-e", "croft-dom0", "-c", "icount", "-m", "null_call", "-M", "none", "-l", "120",
                            "-r", os.path.join(BUILD, "bench/small.cpio"), "-o", out], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
