@@ -44,7 +44,7 @@ def run(environment, clock, micro, macro, limit, root=None, plugin=(), label="su
     found = {name: None if value == "failed" else float(value) for name, value in ROW.findall(text)}
     ended = "bench: end" in text
     if not ended:
-        print(f"suite: {environment.name} ({clock}) did not come to its end in {limit} s; log: {log}", file=sys.stderr)
+        print(f"suite: {environment.name} ({clock}) did not come to its end (limit: {limit} s); log: {log}", file=sys.stderr)
     for name in [name for name, value in found.items() if value is None]:
         print(f"suite: {environment.name} ({clock}): {name} failed; log: {log}", file=sys.stderr)
     return found, ended
