@@ -25,7 +25,8 @@ struct timer {
 };
 
 void timer_init(struct timer *t, void (*handler)(void *), void *arg, unsigned cpu);
-void timer_set(struct timer *t, ns_t expires); /* arms or moves it; a past time fires at once, none early. Any context. */
+void timer_set(struct timer *t,
+               ns_t expires);     /* arms or moves it; a past time fires at once, none early. Any context. */
 void timer_stop(struct timer *t); /* afterwards it is not armed; a handler under way on another CPU may finish later */
 /* Stops it and waits until its handler runs nowhere: before its memory goes. Interrupts enabled, not from a handler. */
 void timer_kill(struct timer *t);

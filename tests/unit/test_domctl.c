@@ -823,17 +823,10 @@ static void affinities_and_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(decoding),
-        TEST(what_comes_back),
-        TEST(creation),
-        TEST(creation_in_pool),
-        TEST(creation_refused),
-        TEST(pages),
-        TEST(contexts),
-        TEST(extended_state),
-        TEST(msrs),
-        TEST(time_base),
-        TEST(affinities_and_weights),
+        TEST(decoding),         TEST(what_comes_back),        TEST(creation),
+        TEST(creation_in_pool), TEST(creation_refused),       TEST(pages),
+        TEST(contexts),         TEST(extended_state),         TEST(msrs),
+        TEST(time_base),        TEST(affinities_and_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
