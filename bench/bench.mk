@@ -34,7 +34,7 @@ bench-sched: $(BUILD)/croft.elf $(SCHED_BENCH) $(BUILD)/bench/profile.so
 bench-sched-smoke: $(BUILD)/croft.elf $(SCHED_BENCH)
 	@tools/need run
 	@bench/sched-shares 5 && echo "1 passed"
-# A hundred guests with Debian's kernel at once: 12 GiB, most of an hour
+# A hundred guests with Debian's kernel at once: 12 GiB, half an hour
 bench-density: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/need run
 	@bench/density
@@ -45,7 +45,7 @@ $(MICRO): $(wildcard bench/suite/micro/*.[ch]) bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -Wall -Wextra -Wno-unused-parameter -Werror -static -Wl,--section-start=.mark=0x5ca10000 $(filter %.c,$^) -o $@
 
-# make bench-quick (some minutes), bench-suite (most of an hour): Linux on Croft beside the bare machine, Xen and User-mode Linux;
+# make bench-quick (some minutes), bench-suite (half an hour): Linux on Croft beside the bare machine, Xen and User-mode Linux;
 # SUITE gives options (bench/suite/suite -h). CROFT=FILE, XEN=FILE: other hypervisors
 SUITE ?=
 $(BUILD)/bench/root.tar: bench/suite/mk-root bench/suite/root-setup
