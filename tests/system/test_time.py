@@ -11,7 +11,7 @@ def run_monotonic(machine, cpus, arguments, timeout):
                 initrd=os.environ.get("TINY_INITRD", os.path.join(BUILD, "tiny-initrd.gz")),
                 kernel_args=f"quiet croft.test=monotonic croft.test_args={arguments}")
     m.expect(f"monotonic: {cpus} CPUs", timeout=timeout)
-    m.expect(r"init: test monotonic (\w+)")
+    m.expect(r"init: test monotonic (\w+)\s")
     assert m.child.match.group(1) == "passed", m.console()[-2000:]
 
 
