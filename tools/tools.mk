@@ -9,7 +9,7 @@ SELF_TESTS := $(patsubst tests/system/programs/%.c,$(BUILD)/programs/%,$(wildcar
 $(BUILD)/rootdisk.tar: tools/mk-rootdisk tools/rootdisk-setup
 	@tools/need run
 	tools/mk-rootdisk fetch $(BUILD)
-$(ROOTDISK): $(BUILD)/rootdisk.tar tools/rootdisk-images tools/mk-initrd tools/initrd/init tools/croft-sched tools/croft-trace $(wildcard tools/guests/*)
+$(ROOTDISK): $(BUILD)/rootdisk.tar tools/rootdisk-images tools/mk-initrd tools/initrd/init tools/croft-backend tools/croft-sched tools/croft-trace $(wildcard tools/guests/*)
 	tools/mk-rootdisk images $(BUILD)
 $(BUILD)/vmlinuz $(BUILD)/guest.img: $(ROOTDISK) ;
 $(INITRD): $(ROOTDISK) tools/mk-initrd tools/initrd/init

@@ -18,9 +18,12 @@
 #define CROFT_OP_sched_set 2  /* changes what CROFT_SCHED_SET_* in flags say */
 #define CROFT_OP_sched_get_allowance 3 /* no argument; returns the context-switch allowance in microseconds */
 #define CROFT_OP_sched_set_allowance 4 /* second argument: microseconds, up to CROFT_SCHED_ALLOWANCE_MAX */
-/* For every domain, not only a privileged one. Second argument: the run time (RUNSTATE_running) in ns at which the calling vcpu
- * shall get VIRQ_TIMER, up to CROFT_VIRTUAL_TIME_MAX; 0 takes the timer back. Each call replaces the one before. */
+/* The only one for every domain, not just a privileged one. Second argument: the run time (RUNSTATE_running) in ns at which the
+ * calling vcpu shall get VIRQ_TIMER, up to CROFT_VIRTUAL_TIME_MAX; 0 takes the timer back. Each call replaces the one before. */
 #define CROFT_OP_set_virtual_timer 5
+/* Second argument: the number that the next domain gets whose creator leaves the choice to Croft, if it is free then, or the
+ * next free one. Returns the number that it would have had. */
+#define CROFT_OP_set_next_domid 6
 
 struct croft_sched {
     uint16_t domid;

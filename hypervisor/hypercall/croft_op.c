@@ -1,10 +1,12 @@
-/* Croft's own hypercall: the parameters of Borrowed Virtual Time, for privileged domains; a vcpu's timer in virtual time. */
+/* Croft's own hypercall: for privileged domains the parameters of Borrowed Virtual Time and the number of the next domain;
+ * for all a vcpu's timer in virtual time. */
 #include "hypercall/croft_abi.h"
 
 #include "boot/options.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
+#include "hypercall/domctl.h"
 #include "lib/log.h"
 #include "sched/guest_timer.h"
 
@@ -85,7 +87,7 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
     struct croft_sched op;
     long rc;
 
-    if (command < CROFT_OP_set_virtual_timer && !current->domain->is_privileged)
+    if (command != CROFT_OP_set_virtual_timer && !current->domain->is_privileged)
         return refuse(-EPERM, "croft_op: command %u needs privilege\n", command);
     switch (command) {
     case CROFT_OP_sched_get:
@@ -109,6 +111,8 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
             return refuse(-EINVAL, "croft_op: a timer at %lu ns of run time\n", arg);
         guest_timer_virtual(current, arg);
         return 0;
+    case CROFT_OP_set_next_domid:
+        return domctl_set_next_domid(arg);
     default:
         return refuse(-ENOSYS, "croft_op: command %u\n", command);
     }

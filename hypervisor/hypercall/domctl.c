@@ -18,9 +18,22 @@
 
 #define FIRST_DOMID 1U
 
-/* The next number to be given, so that one that was just in use is not used again soon. Under domctl_lock. */
+/* The next number to be given, so that one that was just in use is not used again soon. Under domid_lock. */
 static unsigned next_domid = FIRST_DOMID;
 static spinlock_t domid_lock = SPINLOCK_INIT;
+
+long domctl_set_next_domid(uint64_t id)
+{
+    unsigned was;
+
+    if (id < FIRST_DOMID || id >= DOMID_FIRST_RESERVED)
+        return refuse(-EINVAL, "croft_op: no domain can have number %lu\n", id);
+    spin_lock(&domid_lock);
+    was = next_domid;
+    next_domid = (unsigned)id;
+    spin_unlock(&domid_lock);
+    return was;
+}
 
 /* A new domain with that number, or, if it is none, with the next free one. -EEXIST, -ENFILE, -ENOMEM */
 static long create_numbered(unsigned wanted, unsigned vcpus, struct domain **out)

@@ -6,6 +6,8 @@
  */
 #include "lifecycle.h"
 
+#include "../../../hypervisor/hypercall/croft_abi.h"
+
 static struct child c;
 
 #define REASON(r) (XEN_DOMINF_shutdown | (r) << XEN_DOMINF_shutdownshift)
@@ -405,6 +407,50 @@ static void destroyed_by_two(void)
     check(both >= 10, "both were at it in %u of 30", both);
 }
 
+static long set_next_domid(unsigned long id)
+{
+    return hypercall(__HYPERVISOR_croft_op, CROFT_OP_set_next_domid, id, 0, 0, 0);
+}
+
+static long bind_to(uint32_t port)
+{
+    struct evtchn_bind_interdomain bind = {.remote_dom = 0, .remote_port = port};
+
+    return op_by(&c, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_interdomain, &bind, sizeof(bind), 0);
+}
+
+/* A domain gets the number that was chosen for it, at once after the last one that had it: what that was granted is its own. */
+static void numbered(void)
+{
+    static struct child other;
+    struct evtchn_alloc_unbound channel = {.dom = DOMID_SELF, .remote_dom = 77};
+    struct evtchn_close close;
+    long next = set_next_domid(77);
+
+    check(next > 0 && next < DOMID_FIRST_RESERVED, "the number before: %ld", next);
+    child_start(&c);
+    check_equal(c.domid, 77);
+    check_equal(event_channel_op(EVTCHNOP_alloc_unbound, &channel), 0);
+    check_equal(bind_to(channel.port), 0);
+    check_equal(set_next_domid(77), 78);
+    child_start(&other); /* 77 is in use */
+    check_equal(other.domid, 78);
+    child_end(&c);
+    check_equal(set_next_domid(77), 79);
+    child_start(&c);
+    check_equal(c.domid, 77);
+    check_equal(bind_to(channel.port), 0);
+    check_negative(bind_to(channel.port)); /* it waits for nobody now */
+    child_end(&c);
+    child_end(&other);
+    close.port = channel.port;
+    check_equal(event_channel_op(EVTCHNOP_close, &close), 0);
+    check_equal(set_next_domid(0), -EINVAL);
+    check_equal(set_next_domid(DOMID_FIRST_RESERVED), -EINVAL);
+    check_equal(set_next_domid(1UL << 32 | 5), -EINVAL);
+    check_equal(set_next_domid((unsigned long)next), 78);
+}
+
 static void refusals(void)
 {
     struct xen_domctl_createdomain good = {.max_vcpus = 1,
@@ -467,6 +513,7 @@ GUEST("lifecycle")
     leaves_nothing("shut down by its watchdog", watchdog);
     leaves_nothing("mapped", mapped);
     leaves_nothing("its own pages mapped", own_pages_mapped);
+    leaves_nothing("numbered", numbered);
     leaves_nothing("200 times", cycles);
     leaves_nothing("destroyed by two", destroyed_by_two);
     leaves_nothing("two vcpus", two_vcpus);

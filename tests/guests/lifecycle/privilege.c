@@ -104,6 +104,7 @@ void without_privilege(void)
     REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_get, sched, "croft_op: command 0 needs privilege");
     REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_set, sched, "croft_op: command 2 needs privilege");
     REFUSED(__HYPERVISOR_croft_op, CROFT_OP_sched_set_allowance, sched, "croft_op: command 4 needs privilege");
+    REFUSED(__HYPERVISOR_croft_op, CROFT_OP_set_next_domid, sched, "croft_op: command 6 needs privilege");
     check_equal(op_by(&c, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, &query, sizeof(query), 1), 0);
     check_equal(query.status, GNTST_permission_denied);
     check_equal(op_by(&c, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, &setup, sizeof(setup), 1), 0);
