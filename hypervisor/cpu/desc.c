@@ -1,4 +1,5 @@
 /* Descriptor tables: see cpu/desc.h. */
+#include "cpu/cpu.h"
 #include "cpu/desc.h"
 #include "cpu/instr.h"
 #include "cpu/percpu.h"
@@ -46,6 +47,8 @@ static void set_gate(unsigned vector, unsigned dpl, unsigned ist)
 {
     unsigned long entry = (unsigned long)exception_stubs + vector * 16;
 
+    if (vector == X86_PF)
+        entry = (unsigned long)(cpu_features.smap ? page_fault_smap : page_fault);
     idt[vector] = (struct idt_gate){
         .offset_low = (uint16_t)entry,
         .selector = CROFT_CS,
@@ -115,7 +118,7 @@ static void init_syscall(unsigned cpu, struct percpu *pc)
 
     slot[1] = frame_end;
     wrmsr(MSR_STAR, (uint64_t)CROFT_CS << 32 | (uint64_t)0xe023 << 48);
-    wrmsr(MSR_LSTAR, (uint64_t)syscall_stubs + 32 * cpu);
+    wrmsr(MSR_LSTAR, (uint64_t)(cpu_features.smap ? syscall_smap_stubs : syscall_stubs) + 32 * cpu);
     wrmsr(MSR_CSTAR, (uint64_t)syscall32_stubs + 32 * cpu);
     wrmsr(MSR_SYSCALL_MASK, EFLAGS_AC | EFLAGS_VM | EFLAGS_RF | EFLAGS_NT | EFLAGS_DF | EFLAGS_IF | EFLAGS_TF);
     if (wrmsr_safe(MSR_SYSENTER_CS, CROFT_CS)) {

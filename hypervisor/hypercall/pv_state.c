@@ -22,6 +22,7 @@ long hypercall_set_trap_table(uint64_t table, uint64_t a2, uint64_t a3, uint64_t
 
     if (!from) { /* no table: no handlers */
         memset(v->pv.traps, 0, sizeof(v->pv.traps));
+        mode_handlers_changed(v);
         return 0;
     }
     for (;; from++) {
@@ -33,6 +34,7 @@ long hypercall_set_trap_table(uint64_t table, uint64_t a2, uint64_t a3, uint64_t
             return refuse(-EINVAL, "set_trap_table: handler of vector %u at %#lx\n", t.vector, t.address);
         t.cs = mode_fix_selector(t.cs);
         v->pv.traps[t.vector] = t;
+        mode_handlers_changed(v);
         if (hypercall_preempt_check())
             return hypercall_continue((uint64_t)(from + 1), 0, 0, 0, 0);
     }
@@ -66,6 +68,7 @@ static long register_callback(const struct callback_register *r)
     case CALLBACKTYPE_syscall:
         v->pv.syscall_callback = r->address;
         v->pv.syscall_disables_events = mask;
+        mode_handlers_changed(v);
         return 0;
     case CALLBACKTYPE_syscall32:
         v->pv.syscall32_callback = r->address;
@@ -126,6 +129,7 @@ long hypercall_set_callbacks(uint64_t event, uint64_t failsafe, uint64_t syscall
     v->pv.failsafe_disables_events = false;
     v->pv.syscall_callback = syscall;
     v->pv.syscall_disables_events = false;
+    mode_handlers_changed(v);
     return 0;
 }
 
@@ -153,6 +157,7 @@ long hypercall_stack_switch(uint64_t ss, uint64_t sp, uint64_t a3, uint64_t a4, 
 
     v->pv.kernel_ss = mode_fix_selector((uint16_t)ss);
     v->pv.kernel_sp = sp;
+    mode_kernel_stack_changed(v);
     return 0;
 }
 

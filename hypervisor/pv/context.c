@@ -83,6 +83,7 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     v->pv.event_callback = c->event_callback_eip;
     v->pv.failsafe_callback = c->failsafe_callback_eip;
     v->pv.syscall_callback = c->syscall_callback_eip;
+    mode_handlers_changed(v);
     v->pv.fs_base = c->fs_base;
     v->pv.gs_base_kernel = c->gs_base_kernel;
     v->pv.gs_base_user = c->gs_base_user;

@@ -14,12 +14,15 @@
 #define GUEST_CS64 0xe033
 #define GUEST_CS32 0xe023
 #define GUEST_SS 0xe02b
+#define EFLAGS_IF 0x200
 #define EFLAGS_TF_IF 0x300
+#define EFLAGS_GUEST 0x250dd5           /* what a guest may set: CF PF AF ZF SF TF DF OF, RF AC ID */
+#define EFLAGS_CLEARED 0x54500          /* of a handler's: TF DF NT RF AC */
 #define VGCF_IN_SYSCALL 0x100
 #define HYPERCALL_iret 23
 #define CPUS 64
 
-        .macro SAVE_GPRS        /* error code and vector are already pushed */
+        .macro SAVE_GPRS r11_used=0     /* error code and vector are already pushed; r11_used: SYSCALL left rflags there */
         push    %rdi
         push    %rsi
         push    %rdx
@@ -28,7 +31,11 @@
         push    %r8
         push    %r9
         push    %r10
+        .if     \r11_used
+        pushq   REGS_rflags - REGS_r10(%rsp)
+        .else
         push    %r11
+        .endif
         push    %rbx
         push    %rbp
         push    %r12
@@ -75,94 +82,180 @@
  * SYSCALL lands in a stub of the CPU's own (it brings no stack): rcx = guest rip, r11 = guest rflags, rsp = guest's,
  * interrupts off. syscall_cpus holds for each CPU: scratch for rsp, top of its register frame.
  */
-        .balign 16
-GLOBAL syscall_stubs
-cpu = 0
+        .macro SYSCALL_STUBS name, entry
+        .balign 32
+GLOBAL \name
+        cpu = 0
         .rept   CPUS
         .balign 32
         mov     %rsp, syscall_cpus + 16 * cpu(%rip)
         mov     syscall_cpus + 16 * cpu + 8(%rip), %rsp
         pushq   $GUEST_SS
         pushq   syscall_cpus + 16 * cpu(%rip)
-        jmp     syscall_entry
-cpu = cpu + 1
+        jmp     \entry
+        cpu = cpu + 1
         .endr
-        .balign 32
-GLOBAL syscall32_stubs
-cpu = 0
-        .rept   CPUS
-        .balign 32
-        mov     %rsp, syscall_cpus + 16 * cpu(%rip)
-        mov     syscall_cpus + 16 * cpu + 8(%rip), %rsp
-        pushq   $GUEST_SS
-        pushq   syscall_cpus + 16 * cpu(%rip)
-        jmp     syscall32_entry
-cpu = cpu + 1
-        .endr
+        .endm
+        SYSCALL_STUBS syscall_stubs, syscall_entry
+        SYSCALL_STUBS syscall_smap_stubs, syscall_entry_smap
+        SYSCALL_STUBS syscall32_stubs, syscall32_entry
 
 /*
- * The iret hypercall's fast way: nothing is pending, the frame is readable. rsp points at rsp and ss of the hardware frame.
- * SYSCALL left rcx and r11 to us and rax held the number: no other register is touched, so none is saved. All of the
- * guest's frame is read before anything changes; whatever is unusual goes the long way (iret_hypercall), from the start.
+ * The fast ways of SYSCALL in 64-bit mode: the iret hypercall, and a system call of the guest's user mode. Each saves only the
+ * registers that it uses, and whatever is unusual goes the long way from the start: all registers saved, then C.
+ * What holds from the stub to the last instruction:
+ *  - Interrupts are off, and so are TF, DF, NT and AC (MSR_SYSCALL_MASK).
+ *  - rsp is in this CPU's frame of the guest's registers. NMI, #DB (a guest's breakpoint on its own stack), #MC and #DF come on
+ *    stacks of their own, find ring 0 in the frame, look at no register of the guest's and return here: they may come anywhere,
+ *    also where a root, GS bases and kernel_mode do not fit together yet, and where rsp is the guest's (before SYSRET).
+ *  - Only the numbered instructions touch guest memory, all above the hole, and may fault. That #PF pushes its frame and the
+ *    registers below rsp: what lies there is lost, and the guest's memory is not read or written again.
+ *  - Nothing of the vcpu's has changed when the long way begins, but for the upcall mask, which iret sets again. A fault in the
+ *    frame of a system call or page fault comes later: it ends the domain.
+ * smap: guest memory is reached with AC set. The way out loads all of rflags; CLAC is for the other ways.
  */
-#define FROM_RSP(x) ((x) - REGS_rsp)    /* offsets from where rsp points now */
+#define FROM_RSP(x) ((x) - REGS_rsp)    /* offsets from where rsp points after the stub */
+#define FROM_FLAGS(x) ((x) - REGS_rflags)
+        .macro SYSCALL_ENTRY suffix, smap
         .balign 16
-iret_fast:
+syscall_entry\suffix:
+        cmp     $HYPERCALL_iret, %rax
+        je      iret_fast\suffix
+        push    %r11
+        mov     FROM_FLAGS(CPU_current_vcpu)(%rsp), %r11
+        cmpb    $0, VCPU_kernel_mode(%r11)
+        jne     hypercall
+
+/*
+ * A system call: the handler that the guest's kernel registered finds on its kernel stack rcx, r11, rip, cs, rflags, rsp, ss.
+ * The common case only: nothing is pending; events are not masked, so that the upcall mask to be saved is 0 and rflags go as
+ * they are (IF is on and IOPL 0 in ring 3); the handler masks events, and syscall_frame, where its frame lies on the kernel stack,
+ * is not 0 (pv/mode.h).
+ * rsp = &rflags, r11 = current; rcx = the guest's rip until the frame is written.
+ */
+        cmpl    $0, FROM_FLAGS(CPU_softirq_pending)(%rsp)
+        jne     syscall_long
+        push    %rax
+        mov     VCPU_info(%r11), %rax
+        cmpw    $0, INFO_upcall_pending(%rax)   /* and the mask */
+        jne     syscall_long_rax
+        mov     VCPU_syscall_frame(%r11), %rax
+        test    %rax, %rax
+        jz      syscall_long_rax
+        movb    $1, VCPU_kernel_mode(%r11)
+        mov     VCPU_kernel_cr3(%r11), %r11
+        mov     %r11, %cr3
+        swapgs
+        .if     \smap
+        stac
+        .endif
+10:     mov     %rcx, (%rax)
+11:     mov     %rcx, 16(%rax)
+12:     movq    $GUEST_CS64, 24(%rax)
+13:     movq    $GUEST_SS, 48(%rax)
+        mov     8 + FROM_FLAGS(REGS_rsp)(%rsp), %r11
+14:     mov     %r11, 40(%rax)
+        mov     8(%rsp), %r11
+15:     mov     %r11, 8(%rax)
+16:     mov     %r11, 32(%rax)
+        mov     8 + FROM_FLAGS(CPU_current_vcpu)(%rsp), %rcx
+        and     $~EFLAGS_CLEARED, %r11d
+        mov     %rax, 8 + FROM_FLAGS(REGS_rsp)(%rsp)
+        mov     VCPU_info(%rcx), %rax
+        movb    $1, INFO_upcall_mask(%rax)
+        mov     VCPU_syscall_callback(%rcx), %rcx       /* canonical: SYSRET must not fault in ring 0 on the guest's stack */
+        pop     %rax
+        mov     FROM_FLAGS(REGS_rsp)(%rsp), %rsp
+        sysretq
+        EX_TABLE 10b, syscall_fault
+        EX_TABLE 11b, syscall_fault
+        EX_TABLE 12b, syscall_fault
+        EX_TABLE 13b, syscall_fault
+        EX_TABLE 14b, syscall_fault
+        EX_TABLE 15b, syscall_fault
+        EX_TABLE 16b, syscall_fault
+
+/*
+ * The iret hypercall: struct iret_context on the guest kernel's stack. The common case only: nothing is pending that is not
+ * masked, no NMI's handler ends, and there is a user root. rsp = &rsp and ss of the hardware frame. SYSCALL left rcx and r11 to
+ * us and rax held the number. The guest's frame is read before anything but the upcall mask changes; r11 = its address until the
+ * last of it is read.
+ */
+        .balign 16
+iret_fast\suffix:
         mov     FROM_RSP(CPU_current_vcpu)(%rsp), %rax
-        cmpb    $0, VCPU_kernel_mode(%rax)
-        je      iret_long                       /* user mode: rcx and r11 are still whole */
+        cmpl    $VCPU_IRET_USUAL, VCPU_iret_state(%rax)
+        jne     iret_long                       /* user mode, perhaps: rcx and r11 are still whole */
         cmpl    $0, FROM_RSP(CPU_softirq_pending)(%rsp)
         jne     iret_long
-        cmpb    $0, VCPU_nmi_masked(%rax)
-        jne     iret_long
-        cmpb    $0, smap_enabled(%rip)
-        jne     iret_long
         mov     VCPU_info(%rax), %rcx
-        mov     (%rsp), %r11                    /* the guest's stack: struct iret_context */
-        movabs  $0xffff880000000000, %rax
-        cmp     %rax, %r11
+        mov     (%rsp), %r11
+        cmp     hole_end(%rip), %r11
         jb      iret_long
+        .if     \smap
+        stac
+        .endif
 30:     testl   $VGCF_IN_SYSCALL, 24(%r11)
-        jnz     iret_long
+        jnz     iret_long_clac\suffix
 31:     mov     48(%r11), %eax                  /* rflags */
-        test    $0x200, %eax
+        test    $EFLAGS_IF, %eax
         sete    INFO_upcall_mask(%rcx)
-        jz      1f
+        jz      3f
         cmpb    $0, INFO_upcall_pending(%rcx)
-        jne     iret_long
-1:      and     $0x250dd5, %eax
-        or      $0x202, %eax
+        jne     iret_long_clac\suffix
+4:      and     $EFLAGS_IF | EFLAGS_GUEST, %eax /* bit 1 is always one to IRET */
         mov     %rax, FROM_RSP(REGS_rflags)(%rsp)
 32:     mov     32(%r11), %rax
         mov     %rax, FROM_RSP(REGS_rip)(%rsp)
 33:     movzwl  64(%r11), %eax
         mov     %rax, FROM_RSP(REGS_ss)(%rsp)
-34:     mov     16(%r11), %rax
-        mov     %rax, FROM_RSP(REGS_rcx)(%rsp)
-35:     mov     8(%r11), %rax
-        mov     %rax, FROM_RSP(REGS_r11)(%rsp)
-36:     mov     56(%r11), %rcx
-37:     mov     (%r11), %rax
-38:     movzwl  40(%r11), %r11d                 /* cs */
-        mov     %rcx, (%rsp)
-        mov     FROM_RSP(CPU_current_vcpu)(%rsp), %rcx
-        not     %r11d
-        test    $3, %r11d
+34:     movzwl  40(%r11), %ecx
+        mov     %rcx, FROM_RSP(REGS_cs)(%rsp)
+35:     mov     (%r11), %rax
+        mov     %rax, FROM_RSP(REGS_rax)(%rsp)
+36:     mov     56(%r11), %rax
+        mov     %rax, (%rsp)
+        mov     FROM_RSP(CPU_current_vcpu)(%rsp), %rax
+        not     %ecx
+        test    $3, %ecx
+37:     mov     16(%r11), %rcx
+38:     mov     8(%r11), %r11
         jnz     2f                              /* to the guest's kernel */
-        cmpq    $0, VCPU_user_cr3(%rcx)
-        je      iret_no_root
-        movb    $0, VCPU_kernel_mode(%rcx)
-        mov     VCPU_user_cr3(%rcx), %rcx
-        mov     %rcx, %cr3
+        movb    $0, VCPU_kernel_mode(%rax)
+        mov     VCPU_user_cr3(%rax), %rax
+        mov     %rax, %cr3
         swapgs
-2:      not     %r11d
-        or      $3, %r11d
-        mov     %r11, FROM_RSP(REGS_cs)(%rsp)
-        mov     FROM_RSP(REGS_rcx)(%rsp), %rcx
-        mov     FROM_RSP(REGS_r11)(%rsp), %r11
+1:      mov     FROM_RSP(REGS_rax)(%rsp), %rax
         sub     $REGS_rsp - REGS_rip, %rsp
         jmp     iret_to_guest
-iret_long:                              /* still, or again, with all of the frame to push */
+2:      orq     $3, FROM_RSP(REGS_cs)(%rsp)
+        jmp     1b
+3:      or      $EFLAGS_IF, %eax
+        jmp     4b
+iret_fast_fault\suffix:
+        mov     %r11, (%rsp)
+iret_long_clac\suffix:
+        .if     \smap
+        clac
+        .endif
+        jmp     iret_long
+        EX_TABLE 30b, iret_fast_fault\suffix
+        EX_TABLE 31b, iret_fast_fault\suffix
+        EX_TABLE 32b, iret_fast_fault\suffix
+        EX_TABLE 33b, iret_fast_fault\suffix
+        EX_TABLE 34b, iret_fast_fault\suffix
+        EX_TABLE 35b, iret_fast_fault\suffix
+        EX_TABLE 36b, iret_fast_fault\suffix
+        EX_TABLE 37b, iret_fast_fault\suffix
+        EX_TABLE 38b, iret_fast_fault\suffix
+        .endm
+        SYSCALL_ENTRY "", 0
+        SYSCALL_ENTRY _smap, 1
+        .balign 8
+hole_end:
+        .quad   HOLE_END_
+
+iret_long:                              /* of the kernel's registers rcx and r11 may be lost, which it has on its stack */
         mov     $HYPERCALL_iret, %eax
         push    %r11
         pushq   $GUEST_CS64
@@ -171,35 +264,42 @@ iret_long:                              /* still, or again, with all of the fram
         SAVE_GPRS
         mov     CPU_current_vcpu(%rsp), %rbx
         cmpb    $0, VCPU_kernel_mode(%rbx)
-        je      user_syscall
-        jmp     iret_hypercall
-iret_no_root:
-        sub     $REGS_rsp, %rsp
+        jne     iret_hypercall
         mov     %rsp, %rdi
-        call    pv_iret_no_user_root
+        sti
+        call    pv_syscall
         jmp     ret_to_guest
-        EX_TABLE 30b, iret_long
-        EX_TABLE 31b, iret_long
-        EX_TABLE 32b, iret_long
-        EX_TABLE 33b, iret_long
-        EX_TABLE 34b, iret_long
-        EX_TABLE 35b, iret_long
-        EX_TABLE 36b, iret_long
-        EX_TABLE 37b, iret_long
-        EX_TABLE 38b, iret_long
 
-        .balign 16
-syscall_entry:
-        cmp     $HYPERCALL_iret, %rax
-        je      iret_fast
-        push    %r11
+syscall_long_rax:                       /* a system call: rsp = &rflags with rax below, nothing has changed yet */
+        pop     %rax
+syscall_long:
+        mov     (%rsp), %r11
         pushq   $GUEST_CS64
         push    %rcx
         pushq   $0
         SAVE_GPRS
-        mov     CPU_current_vcpu(%rsp), %rbx
-        cmpb    $0, VCPU_kernel_mode(%rbx)
-        je      user_syscall
+        mov     %rsp, %rdi
+        sti
+        call    pv_syscall
+        jmp     ret_to_guest
+syscall_fault:                          /* the same, but the mode has changed: C ends the domain */
+        pop     %rax
+        mov     (%rsp), %r11
+        pushq   $GUEST_CS64
+        push    %rcx
+        pushq   $0
+        SAVE_GPRS
+        mov     %rsp, %rdi
+        call    pv_bad_kernel_stack
+        jmp     ret_to_guest
+
+        .balign 16
+hypercall:                              /* rsp = &rflags, r11 = current */
+        pushq   $GUEST_CS64
+        push    %rcx
+        pushq   $0
+        SAVE_GPRS r11_used=1
+        mov     %r11, %rbx
 
         /* A hypercall: number in rax, arguments in rdi, rsi, rdx, r10, r8 */
         sti
@@ -276,78 +376,6 @@ GLOBAL sysenter_entry
         jmp     ret_to_guest
 
 /*
- * A system call of the guest's user mode: bounced to the handler that the guest's kernel registered, on its kernel stack:
- * rcx, r11, rip, cs, rflags, rsp, ss. rbx = current.
- */
-        .balign 16
-user_syscall:
-        mov     VCPU_syscall_callback(%rbx), %rax
-        test    %rax, %rax
-        jz      syscall_slow
-        mov     VCPU_kernel_sp(%rbx), %rsi
-        and     $-16, %rsi
-        sub     $56, %rsi
-        movabs  $0xffff880000000000, %rdx /* above the hole, where kernels have their stacks; others go the slow way */
-        cmp     %rdx, %rsi
-        jb      syscall_slow
-        swapgs
-        movb    $1, VCPU_kernel_mode(%rbx)
-        mov     VCPU_kernel_cr3(%rbx), %rdx
-        mov     %rdx, %cr3
-        cmpb    $0, smap_enabled(%rip)
-        jne     3f
-4:
-        /* rcx still is the guest's rip, r11 its rflags */
-10:     mov     %rcx, (%rsi)
-11:     mov     %r11, 8(%rsi)
-12:     mov     %rcx, 16(%rsi)
-        mov     VCPU_info(%rbx), %rdi
-        movzbl  INFO_upcall_mask(%rdi), %ebp
-        mov     %rbp, %rdx
-        shl     $32, %rdx
-        or      $GUEST_CS64, %rdx
-13:     mov     %rdx, 24(%rsi)
-        /* rflags as the guest must see it: IF is the inverse of the upcall mask */
-        mov     %r11, %rdx
-        and     $~0x3200, %edx
-        xor     $1, %ebp
-        shl     $9, %ebp
-        or      %rbp, %rdx
-14:     mov     %rdx, 32(%rsi)
-        mov     REGS_rsp(%rsp), %rdx
-15:     mov     %rdx, 40(%rsi)
-16:     movq    $GUEST_SS, 48(%rsi)
-        cmpb    $0, smap_enabled(%rip)
-        jne     5f
-6:      cmpb    $0, VCPU_syscall_disables_events(%rbx)
-        je      1f
-        movb    $1, INFO_upcall_mask(%rdi)
-1:      mov     %rax, REGS_rip(%rsp)
-        mov     %rsi, REGS_rsp(%rsp)
-        andl    $~0x54500, REGS_rflags(%rsp)    /* TF, NT, RF, AC, DF */
-        jmp     ret_to_guest_irqs_off
-3:      stac
-        jmp     4b
-5:      clac
-        jmp     6b
-syscall_fault:                          /* the frame cannot be written: C says so and ends the domain */
-        mov     %rsp, %rdi
-        call    pv_syscall_bad_stack
-        jmp     ret_to_guest
-syscall_slow:
-        mov     %rsp, %rdi
-        sti
-        call    pv_syscall
-        jmp     ret_to_guest
-        EX_TABLE 10b, syscall_fault
-        EX_TABLE 11b, syscall_fault
-        EX_TABLE 12b, syscall_fault
-        EX_TABLE 13b, syscall_fault
-        EX_TABLE 14b, syscall_fault
-        EX_TABLE 15b, syscall_fault
-        EX_TABLE 16b, syscall_fault
-
-/*
  * HYPERVISOR_iret: struct iret_context on the guest kernel's stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
  * rbx = current, interrupts off.
  */
@@ -392,7 +420,7 @@ iret_hypercall:
         not     %ecx
         and     $1, %ecx
         mov     %cl, INFO_upcall_mask(%rax)
-        and     $0x250dd5, %r9d         /* CF PF AF ZF SF TF DF OF, RF AC ID */
+        and     $EFLAGS_GUEST, %r9d
         or      $0x202, %r9d
         mov     %r9, REGS_rflags(%rsp)
         movb    $0, VCPU_nmi_masked(%rbx)
@@ -485,6 +513,98 @@ vector = 0
         .endif
 vector = vector + 1
         .endr
+
+/*
+ * #PF, the gate's own stub: a fault of the guest's user mode in its half of the addresses goes to the handler that the guest's
+ * kernel registered, on its kernel stack: rcx, r11, error code, rip, cs, rflags, rsp, ss. The common case only, as for a system call
+ * (above, where the rules of such a way are): nothing pending or masked, a usual handler (fault_frame is not 0), no traces.
+ * All else, and what happens in Croft, goes on as any exception. rsp = &error code; from the pushes on rdi = current.
+ */
+#define FROM_RDX(x) ((x) - REGS_rdx)
+        .macro PAGE_FAULT suffix, smap
+        .balign 16
+GLOBAL page_fault\suffix
+        movl    $14, 4(%rsp)
+        testb   $3, REGS_cs - REGS_error_code(%rsp)
+        jz      exception_common
+        push    %rdi
+        push    %rsi
+        push    %rdx
+        mov     FROM_RDX(CPU_current_vcpu)(%rsp), %rdi
+        cmpb    $0, VCPU_kernel_mode(%rdi)
+        jne     page_fault_long
+        cmpl    $0, FROM_RDX(CPU_softirq_pending)(%rsp)
+        jne     page_fault_long
+        cmpq    $0, VCPU_fault_frame(%rdi)
+        je      page_fault_long
+        cmpb    $0, trace_on(%rip)
+        jne     page_fault_long
+        mov     VCPU_info(%rdi), %rsi
+        cmpw    $0, INFO_upcall_pending(%rsi)   /* and the mask */
+        jne     page_fault_long
+        mov     %cr2, %rdx
+        test    %rdx, %rdx
+        js      page_fault_long                 /* the LDT's window, or what the guest must not learn of */
+        mov     %rdx, VCPU_cr2(%rdi)
+        mov     %rdx, INFO_cr2(%rsi)
+        incq    VCPU_stats_exceptions(%rdi)
+        mov     VCPU_fault_frame(%rdi), %rsi
+        movb    $1, VCPU_kernel_mode(%rdi)
+        mov     VCPU_kernel_cr3(%rdi), %rdx
+        mov     %rdx, %cr3
+        swapgs
+        .if     \smap
+        stac
+        .endif
+10:     mov     %rcx, (%rsi)
+11:     mov     %r11, 8(%rsi)
+        mov     FROM_RDX(REGS_error_code)(%rsp), %edx
+12:     mov     %rdx, 16(%rsi)
+        mov     FROM_RDX(REGS_rip)(%rsp), %rdx
+13:     mov     %rdx, 24(%rsi)
+        movzwl  FROM_RDX(REGS_cs)(%rsp), %edx   /* and an upcall mask of 0 */
+14:     mov     %rdx, 32(%rsi)
+        mov     FROM_RDX(REGS_rsp)(%rsp), %rdx
+15:     mov     %rdx, 48(%rsi)
+        movzwl  FROM_RDX(REGS_ss)(%rsp), %edx
+16:     mov     %rdx, 56(%rsi)
+        mov     FROM_RDX(REGS_rflags)(%rsp), %rdx
+17:     mov     %rdx, 40(%rsi)
+        mov     %rdx, %r11
+        and     $~EFLAGS_CLEARED, %r11d
+        mov     VCPU_fault_handler(%rdi), %rcx  /* canonical, as a system call's */
+        mov     VCPU_info(%rdi), %rdx
+        movb    $1, INFO_upcall_mask(%rdx)
+        mov     %rsi, FROM_RDX(REGS_rsp)(%rsp)
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        mov     REGS_rsp - REGS_error_code(%rsp), %rsp
+        sysretq
+        EX_TABLE 10b, page_fault_stack
+        EX_TABLE 11b, page_fault_stack
+        EX_TABLE 12b, page_fault_stack
+        EX_TABLE 13b, page_fault_stack
+        EX_TABLE 14b, page_fault_stack
+        EX_TABLE 15b, page_fault_stack
+        EX_TABLE 16b, page_fault_stack
+        EX_TABLE 17b, page_fault_stack
+        .endm
+        PAGE_FAULT "", 0
+        PAGE_FAULT _smap, 1
+page_fault_long:
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        jmp     exception_common
+page_fault_stack:                       /* the frame cannot be written: C ends the domain */
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        SAVE_GPRS
+        mov     %rsp, %rdi
+        call    pv_bad_kernel_stack
+        jmp     ret_to_guest
 
         .balign 16
 exception_common:

@@ -105,6 +105,7 @@ static long new_user_root(struct mmu_context *c, struct vcpu *v, mfn_t m)
     }
     v->pv.user_root = m;
     v->pv.user_cr3 = m.n << PAGE_SHIFT;
+    v->pv.user_root_set = m.n != 0;
     if (old.n)
         table_put(c, old);
     return 0;
@@ -343,6 +344,7 @@ int mmu_set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
     v->pv.kernel_cr3 = kernel.n << PAGE_SHIFT;
     v->pv.user_root = user;
     v->pv.user_cr3 = user.n << PAGE_SHIFT;
+    v->pv.user_root_set = user.n != 0;
     return 0;
 }
 
@@ -374,6 +376,7 @@ bool mmu_release_vcpu(struct vcpu *v)
         table_put(&c, v->pv.user_root);
     v->pv.kernel_root = v->pv.user_root = MFN(0);
     v->pv.kernel_cr3 = v->pv.user_cr3 = 0;
+    v->pv.user_root_set = false;
     done = mmu_drain_doomed(&c);
     domain_mm_unlock(c.l);
     return done;

@@ -264,14 +264,15 @@ void pv_syscall(struct cpu_user_regs *regs)
     bounce(regs, v->pv.syscall_callback, FLAT_KERNEL_CS, false, 0, v->pv.syscall_disables_events);
 }
 
-void pv_syscall_bad_stack(struct cpu_user_regs *regs)
+/* From the fast ways, with interrupts off: the mode is the kernel's already. */
+void pv_bad_kernel_stack(struct cpu_user_regs *regs)
 {
     struct vcpu *v = current;
 
     if (smap_enabled)
         __asm__ volatile("clac" ::: "memory");
-    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for a system call\n",
-                 (unsigned long)v->pv.kernel_sp);
+    domain_crash(v->domain, "its kernel stack at 0x%lx cannot be written for a %s\n", (unsigned long)v->pv.kernel_sp,
+                 regs->entry_vector == X86_PF ? "page fault" : "system call");
 }
 
 void pv_syscall32(struct cpu_user_regs *regs)

@@ -8,7 +8,7 @@ void pv_deliver_event(struct cpu_user_regs *regs);
 void pv_syscall(struct cpu_user_regs *regs);
 void pv_syscall32(struct cpu_user_regs *regs);
 void pv_sysenter(struct cpu_user_regs *regs);
-void pv_syscall_bad_stack(struct cpu_user_regs *regs);
+void pv_bad_kernel_stack(struct cpu_user_regs *regs);
 void pv_iret(struct cpu_user_regs *regs);
 void pv_iret_fault(struct cpu_user_regs *regs);
 void pv_iret_no_user_root(struct cpu_user_regs *regs);

@@ -35,11 +35,23 @@ struct pv_domain {
     uint8_t cmos_index;      /* ... and to 0x70 */
 };
 
+#define IRET_USUAL 0x00010001U
+
 struct pv_vcpu {
     struct trap_info traps[256];
     uint64_t event_callback, failsafe_callback, syscall_callback, syscall32_callback, sysenter_callback, nmi_callback;
     bool failsafe_disables_events, syscall_disables_events, syscall32_disables_events, sysenter_disables_events;
-    bool kernel_mode; /* guest's kernel (as against its user mode) is running */
+    union {
+        struct {
+            bool kernel_mode; /* guest's kernel (as against its user mode) is running */
+            bool nmi_masked;  /* between an NMI's delivery and the iret hypercall */
+            bool user_root_set;
+            bool unused;
+        };
+        uint32_t iret_state; /* these in one: the entry code's iret wants IRET_USUAL, the kernel with a user root */
+    };
+    uint64_t syscall_frame, fault_frame;   /* where they go on the kernel stack; 0: C says (pv/mode.h) */
+    bool syscall_is_usual, fault_is_usual; /* the handlers */
     uint64_t kernel_sp, kernel_ss;
     mfn_t kernel_root, user_root;  /* typed L4; user_root 0 if none yet */
     uint64_t kernel_cr3, user_cr3; /* what the entry code loads in the two modes */
@@ -60,8 +72,7 @@ struct pv_vcpu {
     bool nmi_pending;
     void *descriptor_window; /* 2 x 64 KiB of virtual addresses: GDT, LDT */
     struct mmu_held held;
-    bool nmi_masked; /* between an NMI's delivery and the iret hypercall */
-    bool ts_set;     /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
+    bool ts_set; /* real CR0.TS is set on the guest's behalf (fpu_taskswitch) */
     uint64_t tsc_aux;
 };
 
