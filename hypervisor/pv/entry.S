@@ -570,17 +570,21 @@ GLOBAL page_fault\suffix
 16:     mov     %rdx, 56(%rsi)
         mov     FROM_RDX(REGS_rflags)(%rsp), %rdx
 17:     mov     %rdx, 40(%rsi)
-        mov     %rdx, %r11
-        and     $~EFLAGS_CLEARED, %r11d
-        mov     VCPU_fault_handler(%rdi), %rcx  /* canonical, as a system call's */
+        and     $~EFLAGS_CLEARED, %edx
+        mov     %rdx, FROM_RDX(REGS_rflags)(%rsp)
+        mov     VCPU_fault_handler(%rdi), %rdx
+        mov     %rdx, FROM_RDX(REGS_rip)(%rsp)
+        mov     VCPU_fault_cs(%rdi), %rdx
+        mov     %rdx, FROM_RDX(REGS_cs)(%rsp)
+        mov     %rsi, FROM_RDX(REGS_rsp)(%rsp)
+        movq    $GUEST_SS, FROM_RDX(REGS_ss)(%rsp)
         mov     VCPU_info(%rdi), %rdx
         movb    $1, INFO_upcall_mask(%rdx)
-        mov     %rsi, FROM_RDX(REGS_rsp)(%rsp)
         pop     %rdx
         pop     %rsi
         pop     %rdi
-        mov     REGS_rsp - REGS_error_code(%rsp), %rsp
-        sysretq
+        add     $8, %rsp
+        jmp     iret_to_guest                   /* not SYSRET: Linux's handlers run on a code segment of its own */
         EX_TABLE 10b, page_fault_stack
         EX_TABLE 11b, page_fault_stack
         EX_TABLE 12b, page_fault_stack

@@ -47,7 +47,8 @@ static inline void mode_handlers_changed(struct vcpu *v)
     const struct trap_info *t = &v->pv.traps[X86_PF];
 
     v->pv.syscall_is_usual = v->pv.syscall_callback && v->pv.syscall_disables_events;
-    v->pv.fault_is_usual = t->address && TI_GET_IF(t) && mode_fix_selector(t->cs) == FLAT_KERNEL_CS;
+    v->pv.fault_is_usual = t->address && TI_GET_IF(t);
+    v->pv.fault_cs = mode_fix_selector(t->cs);
     mode_kernel_stack_changed(v);
 }
 

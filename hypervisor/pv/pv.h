@@ -52,6 +52,7 @@ struct pv_vcpu {
     };
     uint64_t syscall_frame, fault_frame;   /* where they go on the kernel stack; 0: C says (pv/mode.h) */
     bool syscall_is_usual, fault_is_usual; /* the handlers */
+    uint64_t fault_cs;                     /* of that of page faults, as IRET takes it */
     uint64_t kernel_sp, kernel_ss;
     mfn_t kernel_root, user_root;  /* typed L4; user_root 0 if none yet */
     uint64_t kernel_cr3, user_cr3; /* what the entry code loads in the two modes */

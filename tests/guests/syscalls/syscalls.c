@@ -311,6 +311,18 @@ static long iret_from(long *a)
     return 0;
 }
 
+/* A page fault of user mode whose handler has a code segment that cannot be loaded. */
+static long fault_to_segment(long *a)
+{
+    const struct trap_info table[] = {{14, 4, (uint16_t)a[0], (unsigned long)kit_stubs + 14 * 16}, {0}};
+
+    user_setup();
+    set_trap_table(table);
+    hypercall(__HYPERVISOR_set_callbacks, U(kit_event_entry), 0, U(kit_syscall_entry), 0, 0); /* no failsafe callback */
+    RUN(user_read);
+    return 0;
+}
+
 static void dies(const char *what, child_function_t *f, long argument, bool fault, const char *text)
 {
     uint64_t limit = time_now() + 3000000000UL;
@@ -348,6 +360,8 @@ static void deaths(void)
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         for (unsigned fault = 0; fault < 2; fault++)
             dies(bad[i].name, enter_on, (long)bad[i].sp, fault, "cannot be written");
+    dies("fault to a segment behind the table", fault_to_segment, 0x1000, false, "a selector of its context is bad (cs 0x1003");
+    dies("fault to a segment of the hypervisor's", fault_to_segment, 0xe008, false, "a selector of its context is bad (cs 0xe00b");
     for (unsigned bytes = 8; bytes < 72; bytes += 16) {
         char ends[] = "its stack at 0xffffff0000100f_8 not readable",
              begins[] = "its stack at 0xffffff00000fff_8 not readable";
