@@ -360,8 +360,10 @@ static void deaths(void)
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         for (unsigned fault = 0; fault < 2; fault++)
             dies(bad[i].name, enter_on, (long)bad[i].sp, fault, "cannot be written");
-    dies("fault to a segment behind the table", fault_to_segment, 0x1000, false, "a selector of its context is bad (cs 0x1003");
-    dies("fault to a segment of the hypervisor's", fault_to_segment, 0xe008, false, "a selector of its context is bad (cs 0xe00b");
+    dies("fault to a segment behind the table", fault_to_segment, 0x1000, false,
+         "a selector of its context is bad (cs 0x1003");
+    dies("fault to a segment of the hypervisor's", fault_to_segment, 0xe008, false,
+         "a selector of its context is bad (cs 0xe00b");
     for (unsigned bytes = 8; bytes < 72; bytes += 16) {
         char ends[] = "its stack at 0xffffff0000100f_8 not readable",
              begins[] = "its stack at 0xffffff00000fff_8 not readable";
