@@ -1,12 +1,13 @@
-# make bench: the figures of docs/speed.md, measured; CROFT=... measures another hypervisor
-.PHONY: bench bench-guests bench-queries bench-density
+# make bench-speed: the figures of docs/speed.md, measured; CROFT=... measures another hypervisor
+.PHONY: bench-speed bench-guests bench-queries bench-density
 $(BUILD)/bench/%.so: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra -Wno-unused-parameter -Werror -shared -fPIC $< -o $@
 $(BUILD)/bench/work-initrd.gz: $(ROOTDISK) tools/mk-initrd tools/initrd/init bench/work
 	@mkdir -p $(@D)
 	tools/mk-initrd $(BUILD) $@ bench/work
-bench: $(BUILD)/croft.elf guests-build $(BUILD)/bench/count.so $(BUILD)/bench/work-initrd.gz
+SPEED_NEEDS := $(BUILD)/croft.elf guests-build $(BUILD)/bench/count.so $(BUILD)/bench/work-initrd.gz
+bench-speed: $(SPEED_NEEDS)
 	@tools/need run
 	@bench/bench
 # What xl's guests cost
@@ -45,32 +46,44 @@ $(MICRO): $(wildcard bench/suite/micro/*.[ch]) bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -Wall -Wextra -Wno-unused-parameter -Werror -static -Wl,--section-start=.mark=0x5ca10000 $(filter %.c,$^) -o $@
 
-# make bench-quick (some minutes), bench-suite (half an hour): Linux on Croft beside the bare machine, Xen and User-mode Linux;
-# SUITE gives options (bench/suite/suite -h). CROFT=FILE, XEN=FILE: other hypervisors
+# make bench-quick (minutes), bench (all, within an hour): Linux on Croft beside the bare machine, Xen and User-mode Linux, as tables
+# and as pictures; bench/results has the figures. SUITE gives options (bench/suite/suite -h). CROFT=FILE, XEN=FILE: other hypervisors.
+# make bench-twice: do figures in instructions repeat?
 SUITE ?=
 $(BUILD)/bench/root.tar: bench/suite/mk-root bench/suite/root-setup
 	@tools/need run
 	bench/suite/mk-root fetch $(BUILD)
 $(BUILD)/bench/measured.cpio: $(BUILD)/bench/root.tar bench/suite/root-archives
 	bench/suite/mk-root base $(BUILD)
-$(BUILD)/bench/bench.cpio: $(BUILD)/bench/measured.cpio bench/suite/init bench/suite/host-init bench/suite/macro $(MICRO) $(ROOTDISK)
+$(BUILD)/bench/bench.cpio: $(BUILD)/bench/measured.cpio bench/suite/init bench/suite/host-init bench/suite/pair-init bench/suite/hotplug \
+		bench/suite/macro $(MICRO) $(ROOTDISK)
 	bench/suite/mk-root assemble $(BUILD)
-.PHONY: bench-root bench-inside bench-quick bench-suite bench-report
+.PHONY: bench bench-root bench-inside bench-quick bench-suite bench-twice bench-report
 bench-root: $(BUILD)/bench/bench.cpio
 # How many instructions of the hypervisor's own an operation takes, and where: bench/suite/inside -h
 bench-inside: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio $(BUILD)/bench/profile.so
 	@tools/need run
 	@bench/suite/inside
 bench-quick: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
-	@tools/need run
-	@bench/suite/suite -n 1 $(SUITE)
+	@tools/need run bench
+	@failed=0; bench/suite/suite --quick -o bench/results/quick.json $(SUITE) || failed=1; \
+	bench/suite/report --draw bench/results/quick.json && exit $$failed
 bench-suite: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
+	@tools/need run bench
+	@failed=0; bench/suite/suite -o bench/results/full.json $(SUITE) || failed=1; \
+	bench/suite/report --draw bench/results/full.json && exit $$failed
+bench-twice: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	@tools/need run
-	@bench/suite/suite -M all $(SUITE)
-# Puts the figures of the last run into docs/benchmarks-suite.md, with pictures
+	@bench/suite/suite --quick -c icount --twice $(SUITE)
+bench: $(SPEED_NEEDS) $(BUILD)/bench/bench.cpio $(BUILD)/bench/profile.so
+	@tools/need run bench
+	@failed=0; bench/bench -o bench/results/speed.json || failed=1; \
+	bench/suite/inside -e croft-dom0,xen-dom0 -o bench/results/inside.json || failed=1; \
+	$(MAKE) --no-print-directory bench-suite || failed=1; exit $$failed
+# Puts the figures of bench/results into the documents, with pictures
 bench-report:
 	@tools/need bench
-	bench/suite/report $(BUILD)/bench/suite.json
+	bench/suite/report
 
 # A root of busybox and micro alone: for the smoke test
 $(BUILD)/bench/small.cpio: bench/suite/init $(MICRO)

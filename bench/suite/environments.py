@@ -14,6 +14,7 @@ HYPERVISORS = {"croft": os.environ.get("CROFT", os.path.join(BUILD, "croft.elf")
 KERNEL = os.environ.get("KERNEL", os.path.join(BUILD, "vmlinuz"))
 MACHINE_MIB = 4096
 LINUX_MIB = 1536  # what is measured
+PAIR_MIB = 512    # a guest that shares devices with domain 0
 HOST_MIB = 1280   # a domain 0 that has the measured root as a file, and has it beside that for a moment
 
 CLOCKS = {
@@ -29,18 +30,28 @@ class Environment:
     title: str
     colour: str            # in pictures
     hypervisor: str = ""  # on which domain 0 runs; none: the bare machine
-    host: str = ""        # what bench/suite/host-init starts in domain 0, or on the bare machine: pv, uml
+    host: str = ""        # what bench/suite/host-init starts in domain 0, or on the bare machine: pv, pair, uml
     config: str = ""      # lines for xl's configuration, parted by ;
     divisor: int = 1      # of the micro rows' numbers of operations
     slow: bool = False    # macro rows would take too long
+    pair: bool = False    # has rows of its own, of what a guest shares with domain 0
+
+    def missing(self, root=None):
+        """Names of files that it needs and that are not there."""
+        files = [KERNEL, root or self.archive(), *([HYPERVISORS[self.hypervisor]] if self.hypervisor else [])]
+        return [os.path.relpath(f, ROOT) for f in files if not os.path.exists(f)]
+
+    def archive(self):
+        """What is unpacked into RAM as the root of the first system"""
+        return os.path.join(OUT, "pair.cpio" if self.pair else "host.cpio" if self.host else "bench.cpio")
 
     def command(self, clock, words, root=None):
         """QEMU's arguments that say what is started; words: for the kernel's command line, of the measured Linux in the end.
         root: another archive than the usual one."""
         words = [*words, f"bench.divisor={self.divisor}"]
-        initrd = root or os.path.join(OUT, "host.cpio" if self.host else "bench.cpio")
+        initrd = root or self.archive()
         if self.host:
-            words += [f"bench.host={self.host}", f"bench.memory={LINUX_MIB}"]
+            words += [f"bench.host={self.host}", f"bench.memory={PAIR_MIB if self.pair else LINUX_MIB}"]
         if self.config:
             words.append(f"bench.config={self.config}")
         machine = ["-m", str(MACHINE_MIB), *CLOCKS[clock]]
@@ -62,4 +73,6 @@ ENVIRONMENTS = {e.name: e for e in (
     Environment("xen-pv", "Xen, PV guest", "#e8a08f", "xen", "pv"),
     Environment("xen-pv-native", "Xen, PV guest, TSC native", "#f2cfc6", "xen", "pv", 'tsc_mode="native"'),
     Environment("uml", "User-mode Linux", "#9a9a9a", "", "uml", divisor=20, slow=True),
+    Environment("croft-pair", "Croft, a guest and domain 0", "#1f6fb4", "croft", "pair", pair=True),
+    Environment("xen-pair", "Xen, a guest and domain 0", "#c44e3b", "xen", "pair", pair=True),
 )}

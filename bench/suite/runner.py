@@ -1,8 +1,9 @@
 """Starts an environment of the benchmark suite under QEMU and reads what its rows say."""
+import datetime
+import json
 import os
 import re
 import subprocess
-import sys
 import time
 
 import environments
@@ -20,9 +21,29 @@ def read(path):
         return f.read()
 
 
+def write(path, results):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(results, f, indent=1)
+        f.write("\n")
+
+
+def about():
+    """What the figures depend on, as far as this host can tell."""
+    def line(*command):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=environments.ROOT)
+        return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else ""
+
+    processor = re.search(r"^model name\s*: (.*)", read("/proc/cpuinfo"), re.M)
+    return {"date": datetime.date.today().isoformat(), "croft": line("git", "describe", "--always", "--dirty"),
+            "qemu": line(os.environ.get("QEMU", "qemu-system-x86_64"), "--version"),
+            "host": f"{os.cpu_count()} CPUs, {processor.group(1) if processor else 'unknown'}",
+            "load": round(os.getloadavg()[2], 1),
+            "machine": f"q35, -cpu max,smap=off, one CPU, {environments.MACHINE_MIB} MiB, {environments.LINUX_MIB} MiB measured"}
+
+
 def run(environment, clock, micro, macro, limit, root=None, plugin=(), label="suite"):
-    """Starts the environment, has the rows measured in it; returns {row: nanoseconds}, with None for a row that failed, and
-    whether all came to its end. The console's log has the label in its name."""
+    """Starts the environment, has the rows measured in it; returns {row: nanoseconds} of those that it measured, and what went
+    wrong, a line each. The console's log has the label in its name."""
     words = [f"bench.{kind}={rows}" for kind, rows in (("micro", micro), ("macro", macro)) if rows]
     log = os.path.join(LOGS, f"{label}-{environment.name}-{clock}.log")
     # Whatever ends this program ends the emulator.
@@ -37,14 +58,18 @@ def run(environment, clock, micro, macro, limit, root=None, plugin=(), label="su
     try:
         while process.poll() is None and time.monotonic() < end and not (os.path.exists(log) and ENDED.search(read(log))):
             time.sleep(0.2)
+        late = process.poll() is None and time.monotonic() >= end
     finally:
         process.kill()
         process.wait()
     text = read(log) if os.path.exists(log) else ""
-    found = {name: None if value == "failed" else float(value) for name, value in ROW.findall(text)}
-    ended = "bench: end" in text
-    if not ended:
-        print(f"suite: {environment.name} ({clock}) did not come to its end (limit: {limit} s); log: {log}", file=sys.stderr)
-    for name in [name for name, value in found.items() if value is None]:
-        print(f"suite: {environment.name} ({clock}): {name} failed; log: {log}", file=sys.stderr)
-    return found, ended
+    rows, faults = {}, []
+    for name, value in ROW.findall(text):
+        if value == "failed":
+            faults.append(f"{name} failed")
+        else:
+            rows[name] = float(value)
+    if "bench: end" not in text:
+        last = f"after {list(rows)[-1]}" if rows else "before the first row"
+        faults.append(f"stopped {last} {f'at the limit of {limit} s' if late else 'by itself'}")
+    return rows, [f"{environment.name} ({clock}): {fault}; log: {os.path.relpath(log, environments.ROOT)}" for fault in faults]

@@ -5,6 +5,8 @@
  *   micro -l                      lists the rows with their numbers of operations
  *   micro -t NAME COMMAND [ARG]   runs a command with its output dropped, prints "macro NAME NANOSECONDS"
  *   micro -0                      does nothing: what the rows fork_exec and fork_sh start
+ *   micro -p ADDRESS [ROW...]     rows of messages to the machine at that address, where micro -s runs
+ *   micro -s                      answers their messages, on port 7007
  * Linked statically: it needs nothing else where it runs.
  */
 #include <errno.h>
@@ -23,8 +25,10 @@
 
 const char *self, *folder;
 
-static const struct row *const tables[] = {call_rows, process_rows, switch_rows, latency_rows, file_rows, memory_rows};
-#define TABLES (sizeof(tables) / sizeof(tables[0]))
+static const struct row *const alone[] = {call_rows, process_rows, switch_rows, latency_rows, file_rows, memory_rows};
+static const struct row *const with_peer[] = {peer_rows};
+static const struct row *const *tables = alone;
+static unsigned n_tables = sizeof(alone) / sizeof(alone[0]);
 
 /* At an address that no other program has (bench/bench.mk): bench/suite/inside tells by it where measuring begins and ends. */
 __attribute__((section(".mark"))) uint64_t now(void)
@@ -97,7 +101,7 @@ static bool run(const struct row *row, long divisor)
 
 static const struct row *find(const char *name)
 {
-    for (unsigned i = 0; i < TABLES; i++)
+    for (unsigned i = 0; i < n_tables; i++)
         for (const struct row *row = tables[i]; row->name; row++)
             if (!strcmp(row->name, name))
                 return row;
@@ -109,7 +113,7 @@ static bool run_all(long divisor)
 {
     bool ok = true;
 
-    for (unsigned i = 0; i < TABLES; i++)
+    for (unsigned i = 0; i < n_tables; i++)
         for (const struct row *row = tables[i]; row->name; row++)
             ok &= run(row, divisor);
     return ok;
@@ -117,7 +121,7 @@ static bool run_all(long divisor)
 
 static void list(void)
 {
-    for (unsigned i = 0; i < TABLES; i++)
+    for (unsigned i = 0; i < n_tables; i++)
         for (const struct row *row = tables[i]; row->name; row++)
             printf("%s %ld\n", row->name, row->count);
 }
@@ -153,7 +157,7 @@ int main(int argc, char **argv)
     int option;
 
     self = argv[0];
-    while ((option = getopt(argc, argv, "+0d:lt:")) != -1) {
+    while ((option = getopt(argc, argv, "+0d:lp:st:")) != -1) {
         switch (option) {
         case '0':
             return 0;
@@ -162,12 +166,21 @@ int main(int argc, char **argv)
             return 0;
         case 't':
             return optind < argc ? time_command(optarg, argv + optind) : 2;
+        case 'p':
+            peer = optarg;
+            tables = with_peer;
+            n_tables = 1;
+            break;
+        case 's':
+            serve();
+            break;
         case 'd':
             divisor = atol(optarg);
             break;
         }
         if (option == '?' || divisor < 1) {
-            fprintf(stderr, "usage: micro [-d DIVISOR] [ROW...] | -l | -t NAME COMMAND [ARGUMENT...]\n");
+            fprintf(stderr,
+                    "usage: micro [-d DIVISOR] [-p ADDRESS] [ROW...] | -l | -s | -t NAME COMMAND [ARGUMENT...]\n");
             return 2;
         }
     }

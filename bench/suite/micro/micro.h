@@ -15,6 +15,10 @@ struct row {
 
 /* Arrays that end with a row without a name */
 extern const struct row call_rows[], process_rows[], switch_rows[], latency_rows[], file_rows[], memory_rows[];
+/* Rows that need another machine, at the address 'peer', on which serve() runs (it does not return) */
+extern const struct row peer_rows[];
+extern const char *peer;
+void serve(void);
 
 /* This program's own file */
 extern const char *self;
