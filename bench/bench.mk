@@ -50,6 +50,8 @@ $(MICRO): $(wildcard bench/suite/micro/*.[ch]) bench/bench.mk
 # and as pictures; bench/results has the figures. SUITE gives options (bench/suite/suite -h). CROFT=FILE, XEN=FILE: other hypervisors.
 # make bench-twice: do figures in instructions repeat?
 SUITE ?=
+SUITE_RUN = bench/suite/suite -o bench/results/full.json $(SUITE) || failed=1; \
+	bench/suite/report --draw bench/results/full.json && exit $$failed
 $(BUILD)/bench/root.tar: bench/suite/mk-root bench/suite/root-setup
 	@tools/need run
 	bench/suite/mk-root fetch $(BUILD)
@@ -70,8 +72,7 @@ bench-quick: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	bench/suite/report --draw bench/results/quick.json && exit $$failed
 bench-suite: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	@tools/need run bench
-	@failed=0; bench/suite/suite -o bench/results/full.json $(SUITE) || failed=1; \
-	bench/suite/report --draw bench/results/full.json && exit $$failed
+	@failed=0; $(SUITE_RUN)
 bench-twice: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	@tools/need run
 	@bench/suite/suite --quick -c icount --twice $(SUITE)
@@ -79,7 +80,7 @@ bench: $(SPEED_NEEDS) $(BUILD)/bench/bench.cpio $(BUILD)/bench/profile.so
 	@tools/need run bench
 	@failed=0; bench/bench -o bench/results/speed.json || failed=1; \
 	bench/suite/inside -e croft-dom0,xen-dom0 -o bench/results/inside.json || failed=1; \
-	$(MAKE) --no-print-directory bench-suite || failed=1; exit $$failed
+	$(SUITE_RUN)
 # Puts the figures of bench/results into the documents, with pictures
 bench-report:
 	@tools/need bench
