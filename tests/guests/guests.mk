@@ -1,5 +1,6 @@
 # Test guests: every folder here but kit/ is one; its sources and the kit give build/tests/guests/NAME.elf.
 # make guests    builds and runs them all on $(GUESTS_HV)
+# make fuzz-guest SECONDS=3600 SEED=1    the random guest for long; what it says is in build/logs/fuzz-guest/random.log
 GUESTS_DIR := tests/guests
 GUESTS_OUT := build/$(GUESTS_DIR)
 GUESTS_HV ?= build/croft.elf
@@ -32,5 +33,13 @@ $(foreach guest,$(GUESTS),$(eval $(call guests_link,$(guest))))
 guests-build: $(GUESTS_ELFS)
 guests: guests-build $(GUESTS_HV)
 	HV=$(GUESTS_HV) $(GUESTS_DIR)/run
+
+SECONDS ?= 3600
+SEED ?= 1
+.PHONY: fuzz-guest
+fuzz-guest: $(GUESTS_OUT)/random.elf $(GUESTS_HV)
+	@echo "random guests for $(SECONDS) s, from seed $(SEED) on"
+	@HV=$(GUESTS_HV) GUEST_ARGS="seconds=$(SECONDS) seed=$(SEED)" $(GUESTS_DIR)/run --no-icount --logs build/logs/fuzz-guest \
+		-t $$(($(SECONDS) + 300)) random; result=$$?; grep -aE '^(   |ok |FAIL )' build/logs/fuzz-guest/random.log; exit $$result
 
 -include $(wildcard $(GUESTS_OUT)/$(GUESTS_DIR)/*/*.d)

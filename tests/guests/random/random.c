@@ -1,0 +1,220 @@
+/* run: smp=2 append="dom0_max_vcpus=2" time=90 args="seconds=5 seed=1" */
+/*
+ * A guest that makes random hypercalls and executes random instructions, on two vcpus, beside a victim that checks
+ * itself. What the random guest does to itself is its own affair: when it has ended or stands still, it is destroyed
+ * and built anew with the next seed. The victim must not notice; the audit must find nothing after each; and when both
+ * are gone as many pages must be free as before.
+ *
+ * On the command line: seconds=N seed=N, vcpus=1 (two never do quite the same again), and "lives" for a line about
+ * each of them. The long form is make fuzz-guest.
+ */
+#include "random.h"
+
+#include "../../../hypervisor/hypercall/croft_abi.h"
+
+#define NS_PER_S 1000000000UL
+#define LIFE NS_PER_S            /* of one random guest */
+#define STILL (NS_PER_S / 3)     /* so long without a step: it has stopped itself */
+#define PATIENCE (30 * NS_PER_S) /* for the victim's next round: the host's own load comes on top */
+#define RANDOM_DOMID 90
+
+static struct child victim, hostile;
+static unsigned long lives, ends[SHUTDOWN_MAX + 1], still, destroyed;
+static uint64_t tried[NUMBERS], succeeded[NUMBERS];
+static uint64_t victim_seen_at;
+static long victim_rounds, frames;
+
+/* The last one on the command line counts. */
+static unsigned long option(const char *name, unsigned long otherwise)
+{
+    unsigned long value = otherwise;
+
+    for (const char *s = (const char *)start_info->cmd_line; *s != '\0'; s++) {
+        if (!strprefix(s, name))
+            continue;
+        value = 0;
+        for (const char *digit = s + strlen(name); *digit >= '0' && *digit <= '9'; digit++)
+            value = value * 10 + (unsigned long)(*digit - '0');
+    }
+    return value;
+}
+
+static void nap(void)
+{
+    struct sched_poll poll = {.timeout = time_now() + 5000000};
+
+    sched_op(SCHEDOP_poll, &poll);
+}
+
+static bool victim_lives(void)
+{
+    uint64_t t = time_now();
+    long rounds = ((volatile long *)victim.talk->a)[VICTIM_ROUNDS];
+
+    if (rounds != victim_rounds) {
+        victim_rounds = rounds;
+        victim_seen_at = t;
+    }
+    return check_quiet(victim.talk->answered != victim.talk->order, "the victim found something: %s",
+                       victim.talk->text) &&
+           check_quiet(domain_flags(victim.domid) >= 0 && (domctl_op.u.getdomaininfo.flags & XEN_DOMINF_shutdown) == 0,
+                       "the victim ended") &&
+           check_quiet(t - victim_seen_at < PATIENCE, "the victim has not had the CPU for %lu ns",
+                       t - victim_seen_at) &&
+           check_quiet((uint64_t)((volatile long *)victim.talk->a)[VICTIM_TIME] < time_now() + 1000000,
+                       "the victim's time is ahead");
+}
+
+/* Until it has ended, stands still, or is old enough */
+static void watch(unsigned vcpus)
+{
+    uint64_t began = time_now(), moved[RANDOM_VCPUS] = {began, began};
+    long steps[RANDOM_VCPUS] = {0};
+
+    while (time_now() - began < LIFE && victim_lives()) {
+        long flags = domain_flags(hostile.domid);
+
+        nap();
+        if (!check_quiet(flags >= 0, "the random guest is not there: %ld", flags))
+            return;
+        if (flags & XEN_DOMINF_shutdown) {
+            ends[(flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask) % (SHUTDOWN_MAX + 1)]++;
+            return;
+        }
+        for (unsigned v = 0; v < vcpus; v++) {
+            long now = ((volatile long *)hostile.talk->a)[ARG_PROGRESS + v];
+
+            if (now != steps[v])
+                moved[v] = time_now();
+            steps[v] = now;
+            if (time_now() - moved[v] > STILL) {
+                still++;
+                return;
+            }
+        }
+    }
+    destroyed++;
+}
+
+/* The random guest may have written over them. */
+static bool counts_make_sense(const struct random_counts *c)
+{
+    for (unsigned i = 0; i < NUMBERS; i++)
+        if (c->tried[i] > 1000000 || c->succeeded[i] > c->tried[i])
+            return false;
+    return true;
+}
+
+static void count_steps(void)
+{
+    const struct random_counts *c = (const void *)hostile.talk->data;
+
+    for (unsigned i = 0; i < NUMBERS && counts_make_sense(c); i++) {
+        tried[i] += c->tried[i];
+        succeeded[i] += c->succeeded[i];
+    }
+}
+
+static void one_life(unsigned long seed, unsigned vcpus)
+{
+    unsigned failures = kit_failures();
+
+    hypercall(__HYPERVISOR_croft_op, CROFT_OP_set_next_domid, RANDOM_DOMID, 0, 0, 0);
+    child_create(&hostile, vcpus);
+    check_quiet(hostile.domid == RANDOM_DOMID, "the last random guest's number is in use");
+    child_populate(&hostile);
+    child_fill(&hostile);
+    child_set_context(&hostile);
+    child_connect(&hostile);
+    child_unpause(&hostile);
+    child_begin(&hostile, random_here,
+                (const long[CHILD_ARGS]){[ARG_SEED] = (long)seed,
+                                         [ARG_VCPUS] = vcpus,
+                                         [ARG_VICTIM] = victim.domid,
+                                         [ARG_VICTIM_FRAME] = (long)victim.frames[0],
+                                         [ARG_FRAMES] = frames});
+    watch(vcpus);
+    count_steps();
+    lives++;
+    if (argument_present("lives")) { /* its text: the registers, if it panicked */
+        hostile.talk->text[150] = '\0';
+        printf("   seed %lu: steps %ld, %ld; last call %lx; %s\n", seed, hostile.talk->a[ARG_PROGRESS],
+               hostile.talk->a[ARG_PROGRESS + 1], hostile.talk->a[ARG_LAST], hostile.talk->text);
+    }
+    child_end(&hostile);
+    audit("after a random guest");
+    if (kit_failures() != failures)
+        printf("   that was seed %lu, %u vcpus\n", seed, vcpus);
+}
+
+/* Random guests, one after the other, beside one victim. Returns the next seed. */
+static unsigned long run(unsigned long seed, uint64_t ns, unsigned vcpus)
+{
+    uint64_t began = time_now(), lasted;
+    unsigned long first = seed;
+
+    child_start(&victim);
+    child_begin(&victim, victim_here, (const long[CHILD_ARGS]){[VICTIM_NEIGHBOUR] = RANDOM_DOMID});
+    victim_seen_at = time_now();
+    victim_rounds = 0;
+    do
+        one_life(seed++, vcpus);
+    while ((time_now() - began < ns || seed - first < 2) && kit_failures() == 0);
+    lasted = time_now() - began;
+    if (lasted > NS_PER_S && domain_flags(victim.domid) >= 0)
+        check(domctl_op.u.getdomaininfo.cpu_time > lasted / 4, "the victim had the CPU for %lu of %lu ms",
+              domctl_op.u.getdomaininfo.cpu_time / 1000000, lasted / 1000000);
+    victim.talk->a[VICTIM_STOP] = 1;
+    check(child_wait(&victim) && victim.talk->result == 0, "the victim is unharmed after %ld rounds",
+          victim.talk->a[VICTIM_ROUNDS]);
+    child_end(&victim);
+    return seed;
+}
+
+static void report(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < NUMBERS; i++) {
+        if (tried[i] != 0)
+            printf("   %s %u: %lu tried, %lu succeeded\n",
+                   i >= COUNT_TABLE_WRITES && i <= COUNT_ACCESSES ? "other" : "call", i, tried[i], succeeded[i]);
+        sum += tried[i];
+    }
+    printf("   %lu lives: %lu crashed, %lu powered off, %lu ended otherwise, %lu stood still, %lu were destroyed\n",
+           lives, ends[SHUTDOWN_crash], ends[SHUTDOWN_poweroff],
+           ends[SHUTDOWN_reboot] + ends[SHUTDOWN_suspend] + ends[SHUTDOWN_watchdog] + ends[SHUTDOWN_soft_reset], still,
+           destroyed);
+    printf("   %lu steps\n", sum);
+}
+
+GUEST("random")
+{
+    unsigned long seed = option("seed=", 1), seconds = option("seconds=", 5), before, after, next;
+    unsigned vcpus = option("vcpus=", 2) == 1 ? 1 : RANDOM_VCPUS;
+
+    map_page(TEST_VA, 0);
+    if (sysctl(XEN_SYSCTL_physinfo) == 0)
+        frames = (long)sysctl_op.u.physinfo.total_pages;
+    run(seed, 0, vcpus); /* what is used for the first time, and stays */
+    lives = still = destroyed = 0;
+    memset(ends, 0, sizeof(ends));
+    memset(tried, 0, sizeof(tried));
+    memset(succeeded, 0, sizeof(succeeded));
+    before = free_pages();
+    printf("random guests from seed %lu on, for %lu s, %u vcpus each\n", seed, seconds, vcpus);
+    next = run(seed, seconds * NS_PER_S, vcpus);
+    after = free_pages();
+    printf("   the last seed was %lu\n", next - 1);
+    report();
+    check(before < after + 8 && after < before + 8, "%lu pages were free, %lu are", before, after);
+    if (before != after) { /* first uses, which a second time does not find; a leak it does */
+        run(next, (seconds < 10 ? seconds : 10) * NS_PER_S, vcpus);
+        check(free_pages() == after, "and after some more %lu", free_pages());
+    }
+    check(succeeded[__HYPERVISOR_mmu_update] > 0 && succeeded[__HYPERVISOR_mmuext_op] > 0 &&
+              succeeded[__HYPERVISOR_update_va_mapping] > 0 && succeeded[__HYPERVISOR_memory_op] > 0 &&
+              succeeded[__HYPERVISOR_grant_table_op] > 0 && succeeded[__HYPERVISOR_event_channel_op] > 0 &&
+              succeeded[COUNT_TABLE_WRITES] > 0,
+          "some of each kind succeeded");
+}
