@@ -59,6 +59,9 @@ static void nesting(void)
           (long)list[0].result, (long)list[1].result);
     check(inner.result == 77, "the inner calls are not made");
     check((long)list[2].result == 4096, "the next call is");
+    inner.op = __HYPERVISOR_iret; /* from whose stack? */
+    check(multicall(&inner, 1) == 0 && (long)inner.result < 0, "iret within a multicall: %ld", (long)inner.result);
+    inner.op = __HYPERVISOR_xen_version;
     check_equal(multicall(&inner, 1), 0); /* the state is not stuck */
     check(inner.result == 4096, "and a multicall works again");
 }
