@@ -14,7 +14,7 @@
 #define M2P_START 0xffff800000000000UL         /* slot 256: machine-to-physical table, read-only, for guests */
 #define M2P_RW_START 0xffff808000000000UL      /* slot 257: the same, writable, for Croft */
 #define FRAME_TABLE_START 0xffff810000000000UL /* slot 258 */
-#define IOREMAP_START 0xffff818000000000UL     /* slot 259: devices' registers, and CPU stacks with guard pages */
+#define IOREMAP_START 0xffff818000000000UL     /* slot 259: devices' registers */
 #define IOREMAP_END 0xffff820000000000UL
 #define DESCRIPTOR_START 0xffff820000000000UL /* slot 260: each vcpu's GDT and LDT windows, 2 x 64 KiB */
 #define IMAGE_START 0xffff828000000000UL      /* slot 261 */
