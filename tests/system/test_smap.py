@@ -10,7 +10,7 @@ LOGS = os.path.join(ROOT, "build/logs/smap")
 # Those that use or attack what SMAP changes: copies to and from the guest, bounce frames, iret
 CHOSEN = ("badpointers", "crash_badstack", "grant0", "iret_hostile", "multicall", "pt_hostile", "syscalls", "traps")
 # Left out: limits on how late a timer may be, which Bochs on a busy host does not keep; what only measures
-TIMING = ("events", "rate", "timers")
+TIMING = ("events", "random", "rate", "timers")
 
 
 def guests():
