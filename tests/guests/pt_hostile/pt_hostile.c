@@ -459,6 +459,59 @@ static void odd_requests(void)
     check_equal(mmu_write(victim, make_pte(virt_to_mfn(scratch), PTE_RW)), 0);
 }
 
+static void wrmsr_hypercall_page(void *address)
+{
+    asm volatile("wrmsr" : : "a"((uint32_t)U(address)), "d"((uint32_t)(U(address) >> 32)), "c"(0x40000000));
+}
+
+/* Whatever writes into a frame that is named by its number, or trades it: not while it is a page table. */
+static void written_by_its_number(void)
+{
+    uint64_t *table = page_alloc(), good;
+    unsigned long mfn = virt_to_mfn(table);
+    xen_pfn_t in = mfn, out = virt_to_pfn(table);
+    struct xen_memory_exchange x = {.in = {.nr_extents = 1, .domid = DOMID_SELF},
+                                    .out = {.nr_extents = 1, .domid = DOMID_SELF}};
+    struct gnttab_transfer transfer = {.mfn = mfn, .domid = DOMID_SELF};
+    struct gnttab_copy copy = {.source = {.u.gmfn = virt_to_mfn(scratch), .domid = DOMID_SELF},
+                               .dest = {.u.gmfn = mfn, .domid = DOMID_SELF},
+                               .len = 8};
+    struct vcpu_register_vcpu_info info = {.mfn = mfn};
+    struct evtchn_init_control control = {.control_gfn = mfn};
+    struct evtchn_expand_array array = {.array_gfn = mfn};
+
+    table[0] = make_pte(virt_to_mfn(scratch), PTE_RW);
+    set_xen_guest_handle(x.in.extent_start, &in);
+    set_xen_guest_handle(x.out.extent_start, &out);
+    page_make_readonly(table);
+    check_equal(mmuext(MMUEXT_PIN_L1_TABLE, mfn, 0), 0);
+    good = *(volatile uint64_t *)table;            /* with the bits that Croft adds */
+    for (unsigned round = 0; round < 2; round++) { /* then as a table that is in use, not pinned */
+        check_negative(memory_op(XENMEM_exchange, &x));
+        check(grant_table_op(GNTTABOP_transfer, &transfer, 1) < 0 || transfer.status < 0, "transfer: %d",
+              transfer.status);
+        check(grant_table_op(GNTTABOP_copy, &copy, 1) < 0 || copy.status < 0, "copy: %d", copy.status);
+        check_negative(mmuext(MMUEXT_CLEAR_PAGE, mfn, 0));
+        check_negative(mmuext(MMUEXT_COPY_PAGE, mfn, virt_to_mfn(scratch)));
+        check(trapped(wrmsr_hypercall_page, (void *)(mfn << 12), NULL), "a hypercall page by its MSR");
+        check_negative(vcpu_op(VCPUOP_register_vcpu_info, 0, &info));
+        check_negative(event_channel_op(EVTCHNOP_init_control, &control));
+        check_negative(event_channel_op(EVTCHNOP_expand_array, &array));
+        check_negative(set_gdt(&mfn, 16));
+        check_negative(update_descriptor(mfn << 12, 0));
+        check_negative(xen_version(XENVER_extraversion, table));
+        check(table[0] == good && table[1] == 0, "the table is as it was: %lx, %lx", table[0], table[1]);
+        check_negative(page_set_flags(table, PTE_RW));
+        if (round == 0) {
+            check_equal(mmu_write(entry_of(kernel_root, TEST_VA, 2) + 7, make_pte(mfn, PTE_TABLE)), 0);
+            check_equal(mmuext(MMUEXT_UNPIN_TABLE, mfn, 0), 0);
+        }
+    }
+    check_equal(mmu_write(entry_of(kernel_root, TEST_VA, 2) + 7, 0), 0);
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    check_equal(page_set_flags(table, PTE_RW), 0);
+}
+
 GUEST("pt_hostile")
 {
     scratch = page_alloc();
@@ -477,6 +530,7 @@ GUEST("pt_hostile")
     emulated_stores();
     other_domains();
     odd_requests();
+    written_by_its_number();
     scratch[0] = 1;
     mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     check(*(volatile uint64_t *)TEST_VA == 1, "in the end TEST_VA still maps its page");
