@@ -96,7 +96,8 @@ def test_mends_when_it_returns(dom0, client):
 
 def test_refusals(dom0, client):
     for command, line in (("connect 9999", "there is no domain 9999"), ("create 0 /etc/xen/tiny.cfg", "domain 0 is there"),
-                          ("create 40000 /etc/xen/tiny.cfg", "cannot choose the number"), ("connect 0", "no guest has a device")):
+                          ("create 40000 /etc/xen/tiny.cfg", "cannot choose the number"),
+                          ("connect $(xl domid tiny)", "no guest has a device")):
         assert line in dom0.run(f"croft-backend {command} 2>&1", check=False)
     assert "is connected" in dom0.run("croft-backend connect $(xl domid driver)")
 
