@@ -371,6 +371,7 @@ GLOBAL sysenter_entry
         orq     $EFLAGS_TF_IF, REGS_rflags(%rsp)
         andq    $~0x100, REGS_rflags(%rsp)
         mov     %rsp, %rdi
+        cld
         sti
         call    pv_sysenter
         jmp     ret_to_guest
@@ -613,6 +614,7 @@ page_fault_stack:                       /* the frame cannot be written: C ends t
         .balign 16
 exception_common:
         SAVE_GPRS
+        cld                             /* C relies on it, and a gate leaves the guest's DF as it is */
         testb   $3, REGS_cs(%rsp)
         jz      exception_in_croft
         mov     %rsp, %rdi
@@ -658,6 +660,7 @@ ist_common:
         mov     (%rbx), %rbx
         jmp     exception_common
 1:      SAVE_GPRS
+        cld
         mov     %rsp, %rdi
         call    exception_in_hypervisor
         RESTORE_GPRS

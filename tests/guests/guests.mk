@@ -1,6 +1,6 @@
 # Test guests: every folder here but kit/ is one; its sources and the kit give build/tests/guests/NAME.elf.
 # make guests    builds and runs them all on $(GUESTS_HV)
-# make fuzz-guest SECONDS=3600 SEED=1    the random guest, which make guests leaves out; what it says is in build/logs/fuzz-guest/random.log
+# make fuzz-guest SECONDS=3600 SEED=1    the random guest for long; what it says is in build/logs/fuzz-guest/random.log
 GUESTS_DIR := tests/guests
 GUESTS_OUT := build/$(GUESTS_DIR)
 GUESTS_HV ?= build/croft.elf

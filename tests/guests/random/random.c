@@ -1,4 +1,4 @@
-/* run: extra=1 smp=2 append="dom0_max_vcpus=2" time=90 args="seconds=5 seed=1" */
+/* run: smp=2 append="dom0_max_vcpus=2" time=120 args="seconds=5 seed=1" */
 /*
  * A guest that makes random hypercalls and executes random instructions, on two vcpus, beside a victim that checks
  * itself. What the random guest does to itself is its own affair: when it has ended or stands still, it is destroyed
