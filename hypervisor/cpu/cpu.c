@@ -7,6 +7,7 @@
 #include "cpu/instr.h"
 #include "cpu/percpu.h"
 #include "cpu/smp.h"
+#include "cpu/speculation.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -115,6 +116,8 @@ static void find_features(void)
         f->smep = bit(r.b, 7) && options.smep;
         f->smap = bit(r.b, 20) && options.smap;
         f->umip = bit(r.c, 2);
+        f->ibpb = bit(r.d, 26);
+        f->arch_capabilities = bit(r.d, 29);
     }
     if (f->max_ext_leaf >= 0x80000001) {
         r = cpuid(0x80000001, 0);
@@ -123,6 +126,10 @@ static void find_features(void)
     }
     if (f->max_ext_leaf >= 0x80000007)
         f->invariant_tsc = bit(cpuid(0x80000007, 0).d, 8);
+    if (f->max_ext_leaf >= 0x80000008)
+        f->ibpb |= bit(cpuid(0x80000008, 0).b, 12);
+    if (f->max_ext_leaf >= 0x80000021)
+        f->auto_ibrs = bit(cpuid(0x80000021, 0).a, 8);
     f->paddr_bits = f->max_ext_leaf >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
 }
 
@@ -222,9 +229,15 @@ void cpu_init_boot(void)
     init_this_cpu(pc);
     smap_enabled = cpu_features.smap;
     log_processor();
+    speculation_init_boot();
+    speculation_init_cpu();
 }
 
-void cpu_init_secondary(void) { init_this_cpu(this_cpu()); }
+void cpu_init_secondary(void)
+{
+    init_this_cpu(this_cpu());
+    speculation_init_cpu();
+}
 
 unsigned cpu_count(void)
 {

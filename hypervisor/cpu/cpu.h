@@ -10,6 +10,7 @@ struct cpu_features {
     uint8_t paddr_bits;
     uint32_t max_leaf, max_ext_leaf;
     uint32_t family, model;
+    bool ibpb, auto_ibrs, arch_capabilities; /* the MSRs are there: cpu/speculation.h */
     bool amd;
 };
 extern struct cpu_features cpu_features; /* constant after cpu_init */

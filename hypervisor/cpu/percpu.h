@@ -33,6 +33,7 @@ struct percpu {
     bool hypercall_restart;
     bool in_multicall;
     uint64_t restart_args[5];
+    uint64_t last_serial;   /* of the domain that ran here last (cpu/speculation.h) */
     unsigned node;          /* NUMA node */
     volatile uint32_t park; /* CPU_PARK: its idle loop shall take it off line; CPU_PARKED: done (cpu/hotplug.c) */
 } __aligned(16);

@@ -165,11 +165,13 @@ void domain_unlist(struct domain *d)
 
 struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
 {
+    static uint64_t serials;
     struct domain *d = new_object(struct domain);
 
     if (!d)
         return NULL;
     d->id = id;
+    d->serial = __atomic_add_fetch(&serials, 1, __ATOMIC_RELAXED);
     snprintf(d->name, sizeof(d->name), "d%u", id);
     d->refs = 3; /* its life, its frames, the caller */
     d->is_privileged = d->is_hardware = is_hardware;

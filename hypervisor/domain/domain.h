@@ -13,6 +13,7 @@
 #include "domain/event.h"
 #include "domain/grant.h"
 #include "lib/list.h"
+#include "lib/nospec.h"
 #include "memory/frame.h"
 #include "pv/pv.h"
 #include "sched/sched.h"
@@ -57,6 +58,7 @@ struct vcpu {
 struct domain {
     struct list list; /* in domain_list, ordered by id */
     domid_t id;
+    uint64_t serial; /* its own for ever, unlike the id; from 1 */
     volatile int refs;
     spinlock_t lock;
     bool is_privileged;  /* domain 0 */
@@ -147,7 +149,7 @@ struct vcpu *idle_vcpu_create(unsigned cpu); /* null: no memory */
 
 static inline struct vcpu *domain_vcpu(const struct domain *d, unsigned id)
 {
-    return id < d->vcpu_count ? d->vcpus[id] : NULL;
+    return id < d->vcpu_count ? d->vcpus[index_nospec(id, d->vcpu_count)] : NULL;
 }
 static inline bool vcpu_runnable(const struct vcpu *v)
 {

@@ -12,6 +12,7 @@
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
 #include "platform/irq.h"
@@ -908,7 +909,7 @@ long hypercall_event_channel_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_
     }
     if ((uint32_t)cmd >= ARRAY_SIZE(arg_size))
         return refuse(-ENOSYS, "event channels: there is no operation %u\n", (uint32_t)cmd);
-    size = arg_size[(uint32_t)cmd];
+    size = arg_size[index_nospec((uint32_t)cmd, ARRAY_SIZE(arg_size))];
     if (copy_from_guest(&a, guest, size))
         return -EFAULT;
 

@@ -3,6 +3,7 @@
 #define DOMAIN_EVENT_PRIVATE_H
 
 #include "domain/domain.h"
+#include "lib/nospec.h"
 
 #define EVENT_BUCKET_SIZE (1U << EVENT_BUCKET_SHIFT)
 
@@ -34,6 +35,7 @@ static inline struct event_channel *event_channel_at(struct domain *d, uint32_t 
 {
     if (unlikely(port >= d->event.ports))
         return NULL;
+    port = (uint32_t)index_nospec(port, d->event.ports);
     return &d->event.buckets[port >> EVENT_BUCKET_SHIFT][port & (EVENT_BUCKET_SIZE - 1)];
 }
 

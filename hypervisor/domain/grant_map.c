@@ -3,6 +3,7 @@
 #include "domain/grant_private.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
 #include "memory/frame_inline.h"
@@ -165,7 +166,7 @@ static struct grant_mapping *begin(struct grant_table *g, uint32_t handle, unsig
 
     spin_lock(&g->map_lock);
     if (likely(handle < g->map_pages * MAPS_PER_PAGE)) {
-        m = mapping_at(g, handle);
+        m = mapping_at(g, (uint32_t)index_nospec(handle, g->map_pages * MAPS_PER_PAGE));
         *flags = m->flags;
         if (likely((*flags & IN_USE) && !(*flags & BUSY)))
             m->flags = (uint16_t)(*flags | BUSY);

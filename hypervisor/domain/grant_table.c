@@ -2,6 +2,7 @@
 #include "domain/grant_private.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
 #include "memory/frame_inline.h"
@@ -416,6 +417,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
 
     if (unlikely(ref >= g->entries || granter->dying))
         return refuse(GNTST_bad_gntref, "grant %u of d%u: there are %u\n", ref, granter->id, g->entries);
+    ref = (grant_ref_t)index_nospec(ref, g->entries);
     a = make_active(g, ref);
     if (unlikely(!a))
         return refuse(GNTST_no_space, "grant %u of d%u: no memory to use it\n", ref, granter->id);
@@ -470,8 +472,9 @@ int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writ
     int16_t status = GNTST_okay;
 
     spin_lock(&g->lock);
-    if (unlikely(ref >= g->entries || granter->dying || !(a = active_at(g, ref)) ||
-                 !pin_plain(granter, a, ref, by, writable, references_of(use), pin)))
+    grant_ref_t within = (grant_ref_t)index_nospec(ref, g->entries);
+    if (unlikely(ref >= g->entries || granter->dying || !(a = active_at(g, within)) ||
+                 !pin_plain(granter, a, within, by, writable, references_of(use), pin)))
         status = pin_any(granter, ref, by, writable, use, pin);
     spin_unlock(&g->lock);
     return status;

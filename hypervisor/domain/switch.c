@@ -8,6 +8,7 @@
 #include "cpu/hotplug.h"
 #include "cpu/instr.h"
 #include "cpu/softirq.h"
+#include "cpu/speculation.h"
 #include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
@@ -150,6 +151,7 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
         pc->current_vcpu = next;
     } else {
         pc->current_vcpu = next;
+        speculation_switch(next->domain);
         ok = load_vcpu(next, pc->id);
     }
     /* No translation of prev's domain is left here: all were dropped with the change of CR3. */

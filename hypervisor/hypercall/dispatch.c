@@ -6,6 +6,7 @@
 #include "hypercall/croft_abi.h"
 #include "hypercall/table.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "lib/string.h"
 #include "platform/console.h"
 #include "pv/mode_entry.h"
@@ -141,7 +142,7 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
         if (unlikely(trace_on))
             hypercall_trace(TRC_PV_HYPERCALL_SUBCALL, e.op, (const uint64_t *)e.args);
         pc->in_multicall = true;
-        if (likely(e.op < HYPERCALL_COUNT && (h = &hypercall_table[e.op])->handler &&
+        if (likely(e.op < HYPERCALL_COUNT && (h = &hypercall_table[index_nospec(e.op, HYPERCALL_COUNT)])->handler &&
                    (!h->privileged || current->domain->is_privileged))) {
             counters[e.op]++;
             result = h->handler(e.args[0], e.args[1], e.args[2], e.args[3], e.args[4]);

@@ -7,6 +7,7 @@
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "lib/string.h"
 #include "pv/context.h"
 #include "pv/emulate.h"
@@ -199,7 +200,7 @@ long hypercall_set_segment_base(uint64_t which, uint64_t base, uint64_t a3, uint
     }
     if (which >= ARRAY_SIZE(msrs) || !address_canonical(base))
         return refuse(-EINVAL, "set_segment_base: %lu, base %#lx\n", which, base);
-    wrmsr(msrs[which], base);
+    wrmsr(msrs[index_nospec(which, ARRAY_SIZE(msrs))], base);
     return 0;
 }
 

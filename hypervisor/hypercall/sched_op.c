@@ -4,6 +4,7 @@
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
+#include "lib/nospec.h"
 #include "sched/time.h"
 
 #define POLL_MAX_PORTS 128U
@@ -140,7 +141,7 @@ long hypercall_sched_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
     }
     if ((uint32_t)cmd >= ARRAY_SIZE(arg_size))
         return refuse(-ENOSYS, "sched_op: there is no operation %u\n", (uint32_t)cmd);
-    if (copy_from_guest(&a, (void *)arg, arg_size[(uint32_t)cmd]))
+    if (copy_from_guest(&a, (void *)arg, arg_size[index_nospec((uint32_t)cmd, ARRAY_SIZE(arg_size))]))
         return -EFAULT;
 
     switch ((uint32_t)cmd) {

@@ -44,6 +44,27 @@
         push    %r15
         .endm
 
+        /* C gets nothing of the guest's in registers: no value of the guest's goes where the processor only speculates. */
+        .macro CLEAR_GPRS
+        xor     %eax, %eax
+        xor     %ecx, %ecx
+        xor     %edx, %edx
+        xor     %esi, %esi
+        xor     %r8d, %r8d
+        xor     %r10d, %r10d
+        xor     %r11d, %r11d
+        xor     %ebx, %ebx
+        CLEAR_OTHER_GPRS
+        .endm
+        .macro CLEAR_OTHER_GPRS         /* those that a hypercall does not use */
+        xor     %r9d, %r9d
+        xor     %ebp, %ebp
+        xor     %r12d, %r12d
+        xor     %r13d, %r13d
+        xor     %r14d, %r14d
+        xor     %r15d, %r15d
+        .endm
+
         .macro RESTORE_GPRS
         pop     %r15
         pop     %r14
@@ -262,6 +283,7 @@ iret_long:                              /* of the kernel's registers rcx and r11
         push    %rcx
         pushq   $0
         SAVE_GPRS
+        CLEAR_GPRS
         mov     CPU_current_vcpu(%rsp), %rbx
         cmpb    $0, VCPU_kernel_mode(%rbx)
         jne     iret_hypercall
@@ -278,6 +300,7 @@ syscall_long:
         push    %rcx
         pushq   $0
         SAVE_GPRS
+        CLEAR_GPRS
         mov     %rsp, %rdi
         sti
         call    pv_syscall
@@ -289,6 +312,7 @@ syscall_fault:                          /* the same, but the mode has changed: C
         push    %rcx
         pushq   $0
         SAVE_GPRS
+        CLEAR_GPRS
         mov     %rsp, %rdi
         call    pv_bad_kernel_stack
         jmp     ret_to_guest
@@ -300,15 +324,19 @@ hypercall:                              /* rsp = &rflags, r11 = current */
         pushq   $0
         SAVE_GPRS r11_used=1
         mov     %r11, %rbx
+        CLEAR_OTHER_GPRS
 
         /* A hypercall: number in rax, arguments in rdi, rsi, rdx, r10, r8 */
         sti
         incq    VCPU_stats_hypercalls(%rbx)
         cmp     $HYPERCALL_COUNT_, %rax
         jae     1f
+        sbb     %r11, %r11              /* all ones; none where the jump was mispredicted (lib/nospec.h) */
+        and     %r11, %rax
         mov     %r10, %rcx
         mov     hypercall_entries_in_use(%rip), %r11
-        call    *(%r11,%rax,8)
+        mov     (%r11,%rax,8), %r11
+        call    __x86_indirect_thunk_r11
         cmpb    $0, CPU_hypercall_restart(%rsp)
         jne     2f
         mov     %rax, REGS_rax(%rsp)
@@ -331,7 +359,7 @@ GLOBAL hypercall_checked
         mov     HYPERCALL_handler(%r11, %r10), %r11
         test    %r11, %r11
         jz      1f
-        jmp     *%r11
+        jmp     __x86_indirect_thunk_r11
 1:      mov     %rax, %rdi
         jmp     hypercall_refused
 
@@ -346,7 +374,8 @@ GLOBAL hypercall_traced
         mov     8 + REGS_r8(%rsp), %r8
         mov     8 + REGS_rax(%rsp), %rax
         lea     hypercall_entries(%rip), %r11
-        jmp     *(%r11,%rax,8)
+        mov     (%r11,%rax,8), %r11
+        jmp     __x86_indirect_thunk_r11
 
 syscall32_entry:                        /* SYSCALL in compatibility mode */
         push    %r11
@@ -354,6 +383,7 @@ syscall32_entry:                        /* SYSCALL in compatibility mode */
         push    %rcx
         pushq   $0
         SAVE_GPRS
+        CLEAR_GPRS
         mov     %rsp, %rdi
         sti
         call    pv_syscall32
@@ -368,6 +398,7 @@ GLOBAL sysenter_entry
         pushq   $0
         pushq   $0
         SAVE_GPRS
+        CLEAR_GPRS
         orq     $EFLAGS_TF_IF, REGS_rflags(%rsp)
         andq    $~0x100, REGS_rflags(%rsp)
         mov     %rsp, %rdi
@@ -607,6 +638,7 @@ page_fault_stack:                       /* the frame cannot be written: C ends t
         pop     %rsi
         pop     %rdi
         SAVE_GPRS
+        CLEAR_GPRS
         mov     %rsp, %rdi
         call    pv_bad_kernel_stack
         jmp     ret_to_guest
@@ -614,6 +646,7 @@ page_fault_stack:                       /* the frame cannot be written: C ends t
         .balign 16
 exception_common:
         SAVE_GPRS
+        CLEAR_GPRS
         cld                             /* C relies on it, and a gate leaves the guest's DF as it is */
         testb   $3, REGS_cs(%rsp)
         jz      exception_in_croft
@@ -629,6 +662,7 @@ exception_in_croft:
         .balign 16
 interrupt_common:
         SAVE_GPRS
+        CLEAR_GPRS
         mov     %rsp, %rdi
         cld
         testb   $3, REGS_cs(%rsp)
@@ -660,6 +694,7 @@ ist_common:
         mov     (%rbx), %rbx
         jmp     exception_common
 1:      SAVE_GPRS
+        CLEAR_GPRS
         cld
         mov     %rsp, %rdi
         call    exception_in_hypervisor
@@ -674,7 +709,7 @@ GLOBAL reset_stack_and_leave
         xor     %ebp, %ebp
         test    %rdi, %rdi
         jz      ret_to_guest
-        call    *%rdi
+        call    __x86_indirect_thunk_rdi
         ud2
 
         .section .bss.page_aligned, "aw", @nobits
