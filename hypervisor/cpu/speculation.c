@@ -22,8 +22,9 @@ void speculation_init_boot(void)
 
     enhanced_ibrs = cpu_features.arch_capabilities && rdmsr_safe(MSR_ARCH_CAPABILITIES, &capabilities) &&
                     (capabilities & ARCH_CAP_IBRS_ALL);
-    log_info("speculation: indirect branches: retpolines%s\n",
-             cpu_features.auto_ibrs ? ", automatic IBRS" : enhanced_ibrs ? ", enhanced IBRS" : "");
+    log_info("speculation: indirect branches: retpolines%s\n", cpu_features.auto_ibrs ? ", automatic IBRS"
+                                                               : enhanced_ibrs        ? ", enhanced IBRS"
+                                                                                      : "");
     log_info("speculation: between domains: %s\n", cpu_features.ibpb ? "IBPB" : "nothing, the processor has no IBPB");
     log_info("speculation: indices from guests: clamped; registers of guests: cleared on entry\n");
 }

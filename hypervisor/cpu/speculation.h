@@ -11,8 +11,9 @@
 
 struct domain;
 
-void speculation_init_boot(void); /* looks for what the features do not tell, and logs; exceptions are handled already */
-void speculation_init_cpu(void);  /* this CPU: what stays on while Croft and guests run */
+void speculation_init_boot(
+    void);                       /* looks for what the features do not tell, and logs; exceptions are handled already */
+void speculation_init_cpu(void); /* this CPU: what stays on while Croft and guests run */
 /* This CPU is about to run d after another vcpu: predictions of another domain's are dropped. Interrupts are off. */
 void speculation_switch(const struct domain *d);
 

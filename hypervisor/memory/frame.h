@@ -72,7 +72,8 @@ static inline bool mfn_valid(mfn_t m)
 {
     uint64_t section = m.n / FRAMES_PER_SECTION;
 
-    return section < frame_section_count && (frame_sections[index_nospec(section, frame_section_count) / 64] >> section % 64 & 1);
+    return section < frame_section_count &&
+           (frame_sections[index_nospec(section, frame_section_count) / 64] >> section % 64 & 1);
 }
 static inline struct frame *frame_of(mfn_t m) { return &frame_table[m.n]; }
 static inline mfn_t mfn_of(const struct frame *f) { return MFN((uint64_t)(f - frame_table)); }
