@@ -352,12 +352,12 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
         return -EINVAL;
     f = frame_of(table);
     c.l = domain_mm_lock(v->domain);
+    while (v->pv.held.doomed && !mmu_drain_doomed(&c)) /* first: the table itself may be doomed */
+        ;
     if (frame_owner(f) != v->domain->id || !TYPE_COUNT(f->type) || !type_is_table(TYPE_OF(f->type))) {
         domain_mm_unlock(c.l);
         return -EINVAL;
     }
-    while (v->pv.held.doomed && !mmu_drain_doomed(&c))
-        ;
     /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
     c.held = NULL;
     entry = (uint64_t *)mfn_to_virt(table) + slot;
