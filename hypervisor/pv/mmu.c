@@ -65,12 +65,10 @@ static inline __attribute__((always_inline)) int update_frame(struct mmu_context
                                                               uint64_t val, bool keep_ad)
 {
     struct domain *d = c->l.d;
-    struct frame *f;
     uint64_t t;
 
-    if (unlikely(!mfn_valid(m) || frame_owner(f = frame_of(m)) != d->id))
+    if (unlikely(!frame_type_read(m, d, &t)))
         return refuse(-EINVAL, "update of frame 0x%lx, which this domain does not own\n", m.n);
-    t = READ_ONCE(f->type);
     if (likely(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)))) {
         uint64_t *table = mfn_to_virt(m);
         unsigned slot = offset / 8;
@@ -344,17 +342,15 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
     struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
     unsigned shift = offset % 8 * 8, slot = offset / 8;
     uint64_t mask = bytes == 8 ? ~0UL : ((1UL << bytes * 8) - 1) << shift;
-    uint64_t *entry, present;
-    struct frame *f;
+    uint64_t *entry, present, type;
     int rc;
 
-    if (bytes > 8 || offset % 8 + bytes > 8 || offset >= PAGE_SIZE || !mfn_valid(table))
+    if (bytes > 8 || offset % 8 + bytes > 8 || offset >= PAGE_SIZE)
         return -EINVAL;
-    f = frame_of(table);
     c.l = domain_mm_lock(v->domain);
     while (v->pv.held.doomed && !mmu_drain_doomed(&c)) /* first: the table itself may be doomed */
         ;
-    if (frame_owner(f) != v->domain->id || !TYPE_COUNT(f->type) || !type_is_table(TYPE_OF(f->type))) {
+    if (!frame_type_read(table, v->domain, &type) || !TYPE_COUNT(type) || !type_is_table(TYPE_OF(type))) {
         domain_mm_unlock(c.l);
         return -EINVAL;
     }
@@ -369,7 +365,7 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
             break;
         }
         /* Unless all of it is overwritten anyhow, no bit that the processor sets meanwhile is lost: then once more. */
-        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask),
+        rc = entry_replace(&c, type_level(TYPE_OF(type)), slot, entry, (present & ~mask) | (value << shift & mask),
                            false, cmpxchg || bytes < 8 ? &present : NULL);
     } while (rc == -EAGAIN);
     domain_mm_unlock(c.l);

@@ -49,12 +49,11 @@ static long pin(struct mmu_context *c, mfn_t m, enum frame_type type)
 
 static long unpin(struct mmu_context *c, mfn_t m)
 {
-    struct frame *f;
+    uint64_t t;
 
-    if (!mfn_valid(m) || frame_owner(f = frame_of(m)) != c->l.d->id || !type_is_table(TYPE_OF(f->type)) ||
-        !(f->type & TYPE_PINNED))
+    if (!frame_type_read(m, c->l.d, &t) || !type_is_table(TYPE_OF(t)) || !(t & TYPE_PINNED))
         return refuse(-EINVAL, "frame 0x%lx is not pinned\n", m.n);
-    __atomic_fetch_and(&f->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
+    __atomic_fetch_and(&frame_of(m)->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
     table_put(c, m);
     return 0;
 }
