@@ -20,6 +20,7 @@
 #define EFLAGS_CLEARED 0x54500          /* of a handler's: TF DF NT RF AC */
 #define VGCF_IN_SYSCALL 0x100
 #define HYPERCALL_iret 23
+#define PFEC_KERNEL_WRITES 7            /* error code: write, page is present, ring 3 */
 #define CPUS 64
 
         .macro SAVE_GPRS r11_used=0     /* error code and vector are already pushed; r11_used: SYSCALL left rflags there */
@@ -533,7 +534,7 @@ GLOBAL page_fault\suffix
         push    %rdx
         mov     FROM_RDX(CPU_current_vcpu)(%rsp), %rdi
         cmpb    $0, VCPU_kernel_mode(%rdi)
-        jne     page_fault_long
+        jne     page_fault_kernel\suffix
         cmpl    $0, FROM_RDX(CPU_softirq_pending)(%rsp)
         jne     page_fault_long
         cmpq    $0, VCPU_fault_frame(%rdi)
@@ -586,6 +587,22 @@ GLOBAL page_fault\suffix
         pop     %rdi
         add     $8, %rsp
         jmp     iret_to_guest                   /* not SYSRET: Linux's handlers run on a code segment of its own */
+page_fault_kernel\suffix:                       /* nearly always it writes to a page that it may only read: a page table */
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        cmpl    $PFEC_KERNEL_WRITES, (%rsp)
+        jne     exception_common
+        SAVE_GPRS
+        cld
+        .if     \smap
+        clac
+        .endif
+        mov     %rsp, %rdi
+        mov     %cr2, %rsi
+        sti
+        call    guest_kernel_writes
+        jmp     ret_to_guest
         EX_TABLE 10b, page_fault_stack
         EX_TABLE 11b, page_fault_stack
         EX_TABLE 12b, page_fault_stack

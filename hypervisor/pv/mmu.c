@@ -402,6 +402,25 @@ bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *
     return ok;
 }
 
+bool mmu_write_l1_short(struct vcpu *v, unsigned long va, uint64_t value, uint64_t *seen)
+{
+    struct domain *d = v->domain;
+    struct domain_locked l = domain_mm_lock(d);
+    uint64_t *entry;
+    bool ok = false;
+
+    if (likely(!v->pv.held.doomed) && find_l1_entry(v, va, &entry)) {
+        mfn_t m = pte_mfn(*entry);
+
+        /* A writable page is no table: the fault was about something else. The entry has a reference to what it maps. */
+        ok = likely((*entry & (PTE_PRESENT | PTE_WRITE)) == PTE_PRESENT && mfn_valid(m)) &&
+             likely(frame_owner(frame_of(m)) == d->id && type_is_l1_in_use(READ_ONCE(frame_of(m)->type))) &&
+             l1_replace_short(d, (uint64_t *)mfn_to_virt(m) + (va >> 3 & 511), value, seen);
+    }
+    domain_mm_unlock(l);
+    return ok;
+}
+
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen)
 {
