@@ -134,8 +134,7 @@ static void entry_keep(struct mmu_context *c, unsigned level, uint64_t e)
     entry_put(c, level, e);
 }
 
-/* Croft's part of each root table: whole groups of entries */
-_Static_assert(HOLE_L4_FIRST % 8 == 0 && HOLE_L4_COUNT % 8 == 0, "validate and take_apart leave it out by groups");
+/* Croft's part of each root table */
 static void fill_hole(uint64_t *l4)
 {
     for (unsigned i = 0; i < HOLE_L4_COUNT; i++)
@@ -144,6 +143,8 @@ static void fill_hole(uint64_t *l4)
 
 /* Most tables are nearly empty: entries are looked at one by one only in groups of eight with anything in them. */
 #define GROUP 8
+_Static_assert(HOLE_L4_FIRST % GROUP == 0 && HOLE_L4_COUNT % GROUP == 0,
+               "Croft's part of a root is left out by groups");
 static inline bool group_is_empty(const uint64_t *p)
 {
     return !(p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7]);
