@@ -49,6 +49,8 @@ static void set_gate(unsigned vector, unsigned dpl, unsigned ist)
 
     if (vector == X86_PF)
         entry = (unsigned long)(cpu_features.smap ? page_fault_smap : page_fault);
+    else if (vector == X86_GP)
+        entry = (unsigned long)(cpu_features.smap ? general_protection_smap : general_protection);
     idt[vector] = (struct idt_gate){
         .offset_low = (uint16_t)entry,
         .selector = CROFT_CS,

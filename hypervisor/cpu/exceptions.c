@@ -85,6 +85,13 @@ static void guest_page_fault(struct cpu_user_regs *regs, unsigned long cr2)
     pv_inject_page_fault(regs, cr2, error);
 }
 
+/* From the entry code: #PF of a guest's kernel that wrote where it may only read. */
+void guest_kernel_writes(struct cpu_user_regs *regs, unsigned long cr2)
+{
+    current->stats_exceptions++;
+    guest_page_fault(regs, cr2);
+}
+
 /* INT n by a guest: the IDT's gates are ring 0's, so it arrives as #GP with the vector in the error code. */
 static bool software_interrupt(struct cpu_user_regs *regs)
 {

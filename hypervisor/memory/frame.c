@@ -38,9 +38,9 @@ void frame_last_writable_put(struct frame *f)
 
 /*
  * It was a page table or a descriptor page: a CPU may still use it as that, from its paging-structure caches. Until the flush is
- * over nobody may let the guest write to it, so the others, who need not hold the mm_lock, wait.
+ * over nobody may let the guest write to it: its first user flushes, others, who need not hold the mm_lock, wait for that.
  */
-void frame_type_changed(struct frame *f, const struct domain *d, bool first)
+static void frame_type_changed(struct frame *f, const struct domain *d, bool first)
 {
     if (first) {
         tlb_flush_since(frame_users(f, d), f->tlb_stamp);
@@ -49,6 +49,26 @@ void frame_type_changed(struct frame *f, const struct domain *d, bool first)
     }
     while (__atomic_load_n(&f->type, __ATOMIC_ACQUIRE) & TYPE_FLUSHING)
         cpu_relax();
+}
+
+bool frame_types_get(struct frame *f, const struct domain *d, uint32_t n)
+{
+    uint64_t t = READ_ONCE(f->type), next;
+
+    do {
+        if (TYPE_COUNT(t) == 0)
+            next = TYPE_MAKE(FRAME_WRITABLE) | n | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
+        else
+            next = t + n;
+        if ((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
+            (f->control & FRAME_SHARED_RO)) {
+            frame_refs_put(f, n);
+            return false;
+        }
+    } while (!frame_cas(&f->type, &t, next));
+    if (next & TYPE_FLUSHING)
+        frame_type_changed(f, d, TYPE_COUNT(next) == n);
+    return true;
 }
 
 bool frame_get_writable(mfn_t m, const struct domain *d) { return mfn_valid(m) && frame_writable_get(frame_of(m), d); }

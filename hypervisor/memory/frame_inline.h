@@ -19,8 +19,8 @@ static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
 
 void frame_last_put(struct frame *f, uint64_t control); /* the last reference went: frees it. control: with that one */
 void frame_last_writable_put(struct frame *f);          /* frame_writable_put where the count may go to zero */
-/* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
-void frame_type_changed(struct frame *f, const struct domain *d, bool first);
+/* The WRITABLE part of frame_writables_get, in general: n references are taken already, and dropped if it fails. */
+bool frame_types_get(struct frame *f, const struct domain *d, uint32_t n);
 
 static inline void frame_mark_foreign(struct frame *f)
 {
@@ -59,25 +59,16 @@ static inline __attribute__((always_inline)) void frame_refs_put(struct frame *f
 static inline __attribute__((always_inline)) bool frame_writables_get(struct frame *f, const struct domain *d,
                                                                       uint32_t n)
 {
-    uint64_t t, next;
+    uint64_t t;
 
     if (unlikely(!frame_refs_get(f, d->id, n)))
         return false;
     t = READ_ONCE(f->type);
-    do {
-        if (TYPE_COUNT(t) == 0)
-            next = TYPE_MAKE(FRAME_WRITABLE) | n | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
-        else
-            next = t + n;
-        if (unlikely((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
-                     (f->control & FRAME_SHARED_RO))) {
-            frame_refs_put(f, n);
-            return false;
-        }
-    } while (!frame_cas(&f->type, &t, next));
-    if (unlikely(next & TYPE_FLUSHING))
-        frame_type_changed(f, d, TYPE_COUNT(next) == n);
-    return true;
+    /* Nearly always it is in use as that already: by the guest kernel's own mapping. */
+    if (likely(t >> 32 == FRAME_WRITABLE && TYPE_COUNT(t) - 1 < FRAME_REF_MAX - 1 && !(f->control & FRAME_SHARED_RO)) &&
+        frame_cas(&f->type, &t, t + n))
+        return true;
+    return frame_types_get(f, d, n);
 }
 
 static inline __attribute__((always_inline)) void frame_writables_put(struct frame *f, uint32_t n)

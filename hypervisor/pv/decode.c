@@ -314,19 +314,18 @@ static bool lockable(const struct insn *i)
     return i->memory && ((i->op >= OP_ADD && i->op <= OP_XOR) || (i->op >= OP_XCHG && i->op <= OP_BTC));
 }
 
-/* MOV or XCHG of a 64-bit register and where another one points: how kernels write page tables. False: it is something else. */
 static bool decode_plain_store(const uint8_t *p, struct insn *i)
 {
-    uint8_t rex = p[0], modrm = p[2], rm = modrm & 7;
+    struct plain_store s;
 
-    if ((rex & 0xf8) != 0x48 || (p[1] != 0x89 && p[1] != 0x87) || modrm >= 0x40 || rm == 4 || rm == 5)
+    if (!insn_plain_store(p[0] | p[1] << 8 | p[2] << 16, &s))
         return false;
-    i->op = p[1] == 0x89 ? OP_MOV : OP_XCHG;
-    i->length = 3;
+    i->op = s.exchange ? OP_XCHG : OP_MOV;
+    i->length = PLAIN_STORE_LENGTH;
     i->size = i->address_size = 8;
     i->rex = i->memory = true;
-    i->reg = (modrm >> 3) | (rex & REX_R ? 8 : 0);
-    i->rm = i->base = rm | (rex & REX_B ? 8 : 0);
+    i->reg = s.reg;
+    i->rm = i->base = s.base;
     return true;
 }
 
@@ -338,7 +337,7 @@ enum decode_result insn_decode(const uint8_t *p, unsigned n, bool long_mode, str
     bool ok;
 
     *i = (struct insn){.segment = SEG_DS, .base = INSN_NO_REG, .index = INSN_NO_REG};
-    if (long_mode && n >= 3 && decode_plain_store(p, i))
+    if (long_mode && n >= PLAIN_STORE_LENGTH && decode_plain_store(p, i))
         return DECODE_OK;
     for (;;) {
         op = next8(&c);
@@ -377,7 +376,7 @@ enum decode_result insn_decode(const uint8_t *p, unsigned n, bool long_mode, str
     return DECODE_OK;
 }
 
-static const uint8_t reg_offsets[16] = {
+const uint8_t insn_reg_offsets[16] = {
     offsetof(struct cpu_user_regs, rax), offsetof(struct cpu_user_regs, rcx), offsetof(struct cpu_user_regs, rdx),
     offsetof(struct cpu_user_regs, rbx), offsetof(struct cpu_user_regs, rsp), offsetof(struct cpu_user_regs, rbp),
     offsetof(struct cpu_user_regs, rsi), offsetof(struct cpu_user_regs, rdi), offsetof(struct cpu_user_regs, r8),
@@ -385,11 +384,6 @@ static const uint8_t reg_offsets[16] = {
     offsetof(struct cpu_user_regs, r12), offsetof(struct cpu_user_regs, r13), offsetof(struct cpu_user_regs, r14),
     offsetof(struct cpu_user_regs, r15),
 };
-
-uint64_t *insn_reg(struct cpu_user_regs *regs, unsigned number)
-{
-    return (uint64_t *)((char *)regs + reg_offsets[number & 15]);
-}
 
 static uint64_t size_mask(unsigned size) { return size == 8 ? ~0UL : (1UL << (size * 8)) - 1; }
 

@@ -49,8 +49,33 @@ enum decode_result { DECODE_OK, DECODE_SHORT /* more bytes are needed */, DECODE
 /* Decodes the instruction at p, of which n bytes are there. long_mode: 64-bit code; else 32-bit code. */
 enum decode_result insn_decode(const uint8_t *p, unsigned n, bool long_mode, struct insn *insn);
 
+/*
+ * MOV or XCHG of a 64-bit register and where another one points: how kernels write page tables. code: the instruction's first
+ * eight bytes, of 64-bit code. False: it is something else.
+ */
+#define PLAIN_STORE_LENGTH 3
+struct plain_store {
+    bool exchange;
+    uint8_t reg, base; /* numbers of registers */
+};
+static inline bool insn_plain_store(uint64_t code, struct plain_store *s)
+{
+    uint32_t form = code & 0xc0fff8, rm = code >> 16 & 7; /* REX.W, opcode, ModRM without displacement */
+
+    s->exchange = form == 0x8748;
+    if ((!s->exchange && form != 0x8948) || rm == 4 || rm == 5)
+        return false;
+    s->reg = (code >> 19 & 7) | (code & 4) << 1;
+    s->base = rm | (code & 1) << 3;
+    return true;
+}
+
 /* The register with this number in an instruction (0 rax, 1 rcx, ... 15 r15). */
-uint64_t *insn_reg(struct cpu_user_regs *regs, unsigned number);
+extern const uint8_t insn_reg_offsets[16];
+static inline uint64_t *insn_reg(struct cpu_user_regs *regs, unsigned number)
+{
+    return (uint64_t *)((char *)regs + insn_reg_offsets[number & 15]);
+}
 /* Its value as an operand of 'size' bytes (ah ... bh where no REX prefix selects the others), and the write of one:
  * 4 bytes clear the upper half, 1 and 2 leave the rest. */
 uint64_t insn_reg_read(struct cpu_user_regs *regs, unsigned number, unsigned size, bool rex);

@@ -1,8 +1,8 @@
 /*
  * Privileged instructions. A PV kernel runs deprivileged, so an instruction that it should not have used ends in #GP
  * here. Kernels use hypercalls for what is frequent; what is left is decoded (pv/decode.c) and done on the vcpu's
- * state. The one that is hot is RDMSR of the user's GS base: Linux makes it at every context switch. Which of the two
- * GS bases is in which register: Croft uses neither; the entry code executes SWAPGS exactly when it toggles between
+ * state. One is hot, RDMSR of the user's GS base at every context switch of Linux: the entry code does it itself. Which of the
+ * two GS bases is in which register: Croft uses neither; the entry code executes SWAPGS exactly when it toggles between
  * guest kernel and guest user, so here GS_BASE is that of the mode that trapped.
  */
 #include "pv/emulate.h"
@@ -333,20 +333,6 @@ static bool emulate_kernel_insn(struct vcpu *v, struct cpu_user_regs *regs, cons
     return false; /* HLT, SWAPGS, LGDT and the like: there are hypercalls */
 }
 
-/* The short way for RDMSR of the user's GS base, in 64-bit code: where rip has more than 32 bits, it is nothing else. */
-static bool emulate_read_user_gs(const struct vcpu *v, struct cpu_user_regs *regs)
-{
-    uint64_t bytes[2];
-
-    if (regs->ecx != MSR_KERNEL_GS_BASE || !v->pv.kernel_mode || !(regs->rip >> 32) ||
-        (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(bytes) || !guest_read16(bytes, (const void *)regs->rip) ||
-        (uint16_t)bytes[0] != 0x320f)
-        return false;
-    set_pair(regs, rdmsr(MSR_KERNEL_GS_BASE));
-    pv_finish_insn(regs, 2, true);
-    return true;
-}
-
 bool pv_emulate_privileged(struct cpu_user_regs *regs)
 {
     struct vcpu *v = current;
@@ -355,7 +341,7 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs)
 
     if (regs->error_code) /* about a selector: no instruction of ours has one */
         return false;
-    if (emulate_read_user_gs(v, regs) || pv_emulate_absent_port(v, regs))
+    if (pv_emulate_absent_port(v, regs))
         return true;
     if (!pv_fetch_insn(v, regs, &insn, &long_mode))
         return false;

@@ -15,11 +15,15 @@
 #define GUEST_CS32 0xe023
 #define GUEST_SS 0xe02b
 #define EFLAGS_IF 0x200
+#define EFLAGS_TF 0x100
 #define EFLAGS_TF_IF 0x300
+#define EFLAGS_RF 0x10000
 #define EFLAGS_GUEST 0x250dd5           /* what a guest may set: CF PF AF ZF SF TF DF OF, RF AC ID */
 #define EFLAGS_CLEARED 0x54500          /* of a handler's: TF DF NT RF AC */
 #define VGCF_IN_SYSCALL 0x100
 #define HYPERCALL_iret 23
+#define PFEC_KERNEL_WRITES 7            /* error code: write, page is present, ring 3 */
+#define MSR_KERNEL_GS_BASE_ 0xc0000102
 #define CPUS 64
 
         .macro SAVE_GPRS r11_used=0     /* error code and vector are already pushed; r11_used: SYSCALL left rflags there */
@@ -564,7 +568,7 @@ GLOBAL page_fault\suffix
         push    %rdx
         mov     FROM_RDX(CPU_current_vcpu)(%rsp), %rdi
         cmpb    $0, VCPU_kernel_mode(%rdi)
-        jne     page_fault_long
+        jne     page_fault_kernel\suffix
         cmpl    $0, FROM_RDX(CPU_softirq_pending)(%rsp)
         jne     page_fault_long
         cmpq    $0, VCPU_fault_frame(%rdi)
@@ -617,6 +621,22 @@ GLOBAL page_fault\suffix
         pop     %rdi
         add     $8, %rsp
         jmp     iret_to_guest                   /* not SYSRET: Linux's handlers run on a code segment of its own */
+page_fault_kernel\suffix:                       /* nearly always it writes to a page that it may only read: a page table */
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        cmpl    $PFEC_KERNEL_WRITES, (%rsp)
+        jne     exception_common
+        SAVE_GPRS
+        cld
+        .if     \smap
+        clac
+        .endif
+        mov     %rsp, %rdi
+        mov     %cr2, %rsi
+        sti
+        call    guest_kernel_writes
+        jmp     ret_to_guest
         EX_TABLE 10b, page_fault_stack
         EX_TABLE 11b, page_fault_stack
         EX_TABLE 12b, page_fault_stack
@@ -642,6 +662,55 @@ page_fault_stack:                       /* the frame cannot be written: C ends t
         mov     %rsp, %rdi
         call    pv_bad_kernel_stack
         jmp     ret_to_guest
+
+/*
+ * #GP, the gate's own stub: the RDMSR by which Linux's kernel reads the user's GS base at each switch of processes. Whatever is
+ * not just that, and in the half of the addresses above the hole, where code is 64-bit, goes on as any exception. rsp = &error code.
+ */
+#define FROM_RDI(x) ((x) - REGS_rdi)
+        .macro GENERAL_PROTECTION suffix, smap
+        .balign 16
+GLOBAL general_protection\suffix
+        movl    $13, 4(%rsp)
+        testb   $3, REGS_cs - REGS_error_code(%rsp)
+        jz      exception_common
+        cmp     $MSR_KERNEL_GS_BASE_, %ecx
+        jne     exception_common
+        cmpl    $0, (%rsp)
+        jne     exception_common
+        push    %rdi
+        mov     FROM_RDI(CPU_current_vcpu)(%rsp), %rdi
+        cmpb    $0, VCPU_kernel_mode(%rdi)
+        je      general_protection_long
+        cmpl    $0, FROM_RDI(CPU_softirq_pending)(%rsp)
+        jne     general_protection_long
+        mov     VCPU_info(%rdi), %rdi
+        cmpb    $0, INFO_upcall_pending(%rdi)
+        jne     general_protection_long
+        testl   $EFLAGS_TF, FROM_RDI(REGS_rflags)(%rsp)
+        jnz     general_protection_long
+        mov     FROM_RDI(REGS_rip)(%rsp), %rdi
+        cmp     hole_end(%rip), %rdi
+        jb      general_protection_long
+        .if     \smap
+        stac
+        .endif
+40:     cmpw    $0x320f, (%rdi)
+        jne     general_protection_long         /* C executes CLAC */
+        rdmsr
+        mov     FROM_RDI(CPU_current_vcpu)(%rsp), %rdi
+        incq    VCPU_stats_exceptions(%rdi)
+        addq    $2, FROM_RDI(REGS_rip)(%rsp)
+        andl    $~EFLAGS_RF, FROM_RDI(REGS_rflags)(%rsp)
+        pop     %rdi
+        add     $8, %rsp
+        jmp     iret_to_guest
+        EX_TABLE 40b, general_protection_long
+        .endm
+        GENERAL_PROTECTION "", 0
+        GENERAL_PROTECTION _smap, 1
+general_protection_long:
+        pop     %rdi
 
         .balign 16
 exception_common:

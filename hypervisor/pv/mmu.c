@@ -60,17 +60,49 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
     return 0;
 }
 
+/*
+ * entry_replace in short, for what nearly all changes are: an entry of an L1 table of d's, with d's own RAM or nothing behind it
+ * before and after. All checks are those of the long way, and references come and go in its order. False: something is not as
+ * usual, and nothing has changed: the long way decides, from the start. *seen, if asked for: what the entry was. mm_lock held.
+ */
+static inline __attribute__((always_inline)) bool l1_replace_short(struct domain *d, uint64_t *where, uint64_t new,
+                                                                   uint64_t *seen)
+{
+    uint64_t old = READ_ONCE(*where);
+    bool same = false;
+
+    if (new &PTE_PRESENT) {
+        mfn_t m = pte_mfn(new);
+
+        same = !((old ^ new) & (PTE_PRESENT | PTE_ADDR | PTE_WRITE)); /* then the references stay */
+        if (!same) {
+            if (unlikely(!mfn_valid(m)))
+                return false;
+            if (unlikely(!(new &PTE_WRITE ? frame_writable_get(frame_of(m), d) : frame_ref_get(frame_of(m), d->id))))
+                return false;
+        }
+        new = (new | PTE_USER) & ~PTE_GLOBAL;
+    }
+    if (seen) /* with the accessed and dirty bits that the processor may set meanwhile: nobody changes others */
+        *seen = old = __atomic_exchange_n(where, new, __ATOMIC_SEQ_CST);
+    else
+        WRITE_ONCE(*where, new);
+    if (!same)
+        entry_put(NULL, 1, old); /* an L1 entry's needs no context */
+    return true;
+}
+
+static inline bool type_is_l1_in_use(uint64_t t) { return TYPE_COUNT(t) && TYPE_OF(t) == FRAME_L1; }
+
 /* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. */
 static inline __attribute__((always_inline)) int update_frame(struct mmu_context *c, mfn_t m, unsigned offset,
                                                               uint64_t val, bool keep_ad)
 {
     struct domain *d = c->l.d;
-    struct frame *f;
     uint64_t t;
 
-    if (unlikely(!mfn_valid(m) || frame_owner(f = frame_of(m)) != d->id))
+    if (unlikely(!frame_type_read(m, d, &t)))
         return refuse(-EINVAL, "update of frame 0x%lx, which this domain does not own\n", m.n);
-    t = READ_ONCE(f->type);
     if (likely(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)))) {
         uint64_t *table = mfn_to_virt(m);
         unsigned slot = offset / 8;
@@ -135,12 +167,12 @@ static long machphys_update(const struct mmu_context *c, mfn_t m, uint64_t pfn)
     return 0;
 }
 
-/* The elements of a call: page tables of d's, in the context that the caller made. */
+/* The elements of a call from number i on: page tables of d's, in the context that the caller made. */
 static inline __attribute__((always_inline)) long update_tables(struct mmu_context *c, struct domain *d,
-                                                                const struct mmu_update *reqs, uint32_t count,
-                                                                uint64_t a_done, uint64_t a_foreign)
+                                                                const struct mmu_update *reqs, uint32_t i,
+                                                                uint32_t count, uint64_t a_done, uint64_t a_foreign)
 {
-    uint32_t i = 0, done = 0;
+    uint32_t done = 0;
     long rc = 0;
 
     if (unlikely(count & MMU_PREEMPTED)) {
@@ -203,15 +235,16 @@ static inline __attribute__((always_inline)) long update_tables(struct mmu_conte
     return rc;
 }
 
-long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
+/* The elements from number i on, the long way. */
+static __attribute__((noinline)) long update_any(struct vcpu *v, const struct mmu_update *reqs, uint32_t i,
+                                                 uint32_t count, uint64_t a_done, uint64_t a_foreign)
 {
-    struct vcpu *v = current;
     struct domain *d = v->domain;
     struct mmu_context c = {.frames = d, .held = &v->pv.held};
     long rc;
 
     if (likely(a_foreign == DOMID_SELF))
-        return update_tables(&c, d, (const struct mmu_update *)a_reqs, (uint32_t)a_count, a_done, a_foreign);
+        return update_tables(&c, d, reqs, i, count, a_done, a_foreign);
     if ((uint32_t)a_foreign >> 16) { /* somebody else's page tables: their domain's number plus one */
         rc = mmu_domain_get((uint16_t)((uint32_t)a_foreign >> 16) - 1, &d);
         if (rc)
@@ -224,10 +257,41 @@ long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, ui
     c.frames = NULL;
     rc = context_for_frames(&c, d, (uint16_t)a_foreign);
     if (!rc)
-        rc = update_tables(&c, d, (const struct mmu_update *)a_reqs, (uint32_t)a_count, a_done, a_foreign);
+        rc = update_tables(&c, d, reqs, i, count, a_done, a_foreign);
     context_end(&c);
     domain_put(d);
     return rc;
+}
+
+long hypercall_mmu_update(uint64_t a_reqs, uint64_t a_count, uint64_t a_done, uint64_t a_foreign, uint64_t a5)
+{
+    const struct mmu_update *reqs = (const struct mmu_update *)a_reqs;
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    uint32_t i = 0, count = (uint32_t)a_count;
+
+    /* What l1_replace_short does, as far as it goes. Of the element that it leaves alone nothing is kept: it is read anew. */
+    if (unlikely(a_foreign != DOMID_SELF || count & MMU_PREEMPTED || v->pv.held.doomed || v->pv.held.kept))
+        return update_any(v, reqs, 0, count, a_done, a_foreign);
+    while (i < count && (!i || likely(!hypercall_preempt_check()))) {
+        struct mmu_update u;
+        struct domain_locked l;
+        uint64_t t;
+        mfn_t m;
+        bool ok;
+
+        if (unlikely(!guest_read16((uint64_t *)&u, reqs + i) || u.ptr & 7)) /* 0: MMU_NORMAL_PT_UPDATE */
+            break;
+        m = MFN(u.ptr >> PAGE_SHIFT);
+        l = domain_mm_lock(d);
+        ok = frame_type_read(m, d, &t) && likely(type_is_l1_in_use(t)) &&
+             l1_replace_short(d, (uint64_t *)mfn_to_virt(m) + (u.ptr >> 3 & 511), u.val, NULL);
+        domain_mm_unlock(l);
+        if (unlikely(!ok))
+            break;
+        i++;
+    }
+    return likely(i == count && !a_done) ? 0 : update_any(v, reqs, i, count, a_done, a_foreign);
 }
 
 uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
@@ -338,26 +402,43 @@ bool mmu_get_page_of_va(struct vcpu *v, unsigned long va, bool writable, mfn_t *
     return ok;
 }
 
+bool mmu_write_l1_short(struct vcpu *v, unsigned long va, uint64_t value, uint64_t *seen)
+{
+    struct domain *d = v->domain;
+    struct domain_locked l = domain_mm_lock(d);
+    uint64_t *entry;
+    bool ok = false;
+
+    if (likely(!v->pv.held.doomed) && find_l1_entry(v, va, &entry)) {
+        mfn_t m = pte_mfn(*entry);
+
+        /* A writable page is no table: the fault was about something else. The entry has a reference to what it maps. */
+        ok = likely((*entry & (PTE_PRESENT | PTE_WRITE)) == PTE_PRESENT && mfn_valid(m)) &&
+             likely(frame_owner(frame_of(m)) == d->id && type_is_l1_in_use(READ_ONCE(frame_of(m)->type))) &&
+             l1_replace_short(d, (uint64_t *)mfn_to_virt(m) + (va >> 3 & 511), value, seen);
+    }
+    domain_mm_unlock(l);
+    return ok;
+}
+
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen)
 {
     struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
     unsigned shift = offset % 8 * 8, slot = offset / 8;
     uint64_t mask = bytes == 8 ? ~0UL : ((1UL << bytes * 8) - 1) << shift;
-    uint64_t *entry, present;
-    struct frame *f;
+    uint64_t *entry, present, type;
     int rc;
 
-    if (bytes > 8 || offset % 8 + bytes > 8 || offset >= PAGE_SIZE || !mfn_valid(table))
+    if (bytes > 8 || offset % 8 + bytes > 8 || offset >= PAGE_SIZE)
         return -EINVAL;
-    f = frame_of(table);
     c.l = domain_mm_lock(v->domain);
-    if (frame_owner(f) != v->domain->id || !TYPE_COUNT(f->type) || !type_is_table(TYPE_OF(f->type))) {
+    while (v->pv.held.doomed && !mmu_drain_doomed(&c)) /* first: the table itself may be doomed */
+        ;
+    if (!frame_type_read(table, v->domain, &type) || !TYPE_COUNT(type) || !type_is_table(TYPE_OF(type))) {
         domain_mm_unlock(c.l);
         return -EINVAL;
     }
-    while (v->pv.held.doomed && !mmu_drain_doomed(&c))
-        ;
     /* Not continued: an emulated write has no arguments to change. A whole tree is attached this way only if it is small. */
     c.held = NULL;
     entry = (uint64_t *)mfn_to_virt(table) + slot;
@@ -369,7 +450,7 @@ int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned
             break;
         }
         /* Unless all of it is overwritten anyhow, no bit that the processor sets meanwhile is lost: then once more. */
-        rc = entry_replace(&c, type_level(TYPE_OF(f->type)), slot, entry, (present & ~mask) | (value << shift & mask),
+        rc = entry_replace(&c, type_level(TYPE_OF(type)), slot, entry, (present & ~mask) | (value << shift & mask),
                            false, cmpxchg || bytes < 8 ? &present : NULL);
     } while (rc == -EAGAIN);
     domain_mm_unlock(c.l);

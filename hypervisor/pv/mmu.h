@@ -38,6 +38,10 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va);
 int mmu_write_entry_bytes(struct vcpu *v, mfn_t table, unsigned offset, unsigned bytes, uint64_t value, bool cmpxchg,
                           uint64_t old, uint64_t *seen);
 
+/* The same in short for the whole of an entry of an L1 table that v's kernel sees read-only at va, a multiple of 8; v is current.
+ * False: something is not as usual, and nothing was done. *seen: what the entry was. */
+bool mmu_write_l1_short(struct vcpu *v, unsigned long va, uint64_t value, uint64_t *seen);
+
 /* The place of an L1 entry */
 struct mmu_place {
     mfn_t table;

@@ -11,12 +11,9 @@
 /* The entry at a place, if that is one in an L1 table of d's; mm_lock held. Null: it is not, or no more. */
 static inline uint64_t *entry_at(const struct domain *d, const struct mmu_place *p)
 {
-    const struct frame *f;
+    uint64_t t;
 
-    if (unlikely(!mfn_valid(p->table)))
-        return NULL;
-    f = frame_of(p->table);
-    if (unlikely(frame_owner(f) != d->id || TYPE_OF(f->type) != FRAME_L1 || !TYPE_COUNT(f->type)))
+    if (unlikely(!frame_type_read(p->table, d, &t) || TYPE_OF(t) != FRAME_L1 || !TYPE_COUNT(t)))
         return NULL;
     return (uint64_t *)mfn_to_virt(p->table) + p->slot;
 }

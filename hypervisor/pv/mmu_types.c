@@ -141,41 +141,56 @@ static void fill_hole(uint64_t *l4)
         l4[HOLE_L4_FIRST + i] = host_l4[HOLE_L4_FIRST + i];
 }
 
-/* Most tables are nearly empty: the first entry from i on that is in a group of eight with anything in it, or 512. */
-static inline unsigned skip_empty(const uint64_t *t, unsigned i)
+/* Most tables are nearly empty: entries are looked at one by one only in groups of eight with anything in them. */
+#define GROUP 8
+_Static_assert(HOLE_L4_FIRST % GROUP == 0 && HOLE_L4_COUNT % GROUP == 0,
+               "Croft's part of a root is left out by groups");
+static inline bool group_is_empty(const uint64_t *p)
 {
-    while (i < 512 && !(i & 7) && !(t[i] | t[i + 1] | t[i + 2] | t[i + 3] | t[i + 4] | t[i + 5] | t[i + 6] | t[i + 7]))
-        i += 8;
-    return i;
+    return !(p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7]);
+}
+
+/* References for the entries of a group. If it fails, *done is how many of them were done. */
+static inline __attribute__((always_inline)) int validate_group(struct mmu_context *c, uint64_t *group, unsigned level,
+                                                                unsigned *done)
+{
+    for (unsigned i = 0; i < GROUP; i++) {
+        uint64_t e = group[i];
+        int rc;
+
+        if (!(e & PTE_PRESENT))
+            continue;
+        *done = i;
+        if (level > 1 && c->held && c->validated && hypercall_preempt_check())
+            return MMU_RESTART;
+        rc = entry_get(c, level, &e);
+        if (unlikely(rc))
+            return rc;
+        if (e != group[i])
+            group[i] = e;
+    }
+    return 0;
 }
 
 static int validate(struct mmu_context *c, mfn_t m, unsigned level)
 {
-    uint64_t *table = mfn_to_virt(m);
-    unsigned i;
+    uint64_t *table = mfn_to_virt(m), *group;
+    unsigned i, done = 0;
     int rc = 0;
 
-    for (i = skip_empty(table, 0); i < 512; i = skip_empty(table, i + 1)) {
-        uint64_t e = table[i];
-
-        if (!(e & PTE_PRESENT) || (level == 4 && l4_slot_is_ours(i)))
+    for (group = table; group < table + 512; group += GROUP) {
+        if (group_is_empty(group) || (level == 4 && l4_slot_is_ours((unsigned)(group - table))))
             continue;
-        if (level > 1 && c->held && c->validated && hypercall_preempt_check()) {
-            rc = MMU_RESTART;
-            break;
-        }
-        rc = entry_get(c, level, &e);
+        rc = validate_group(c, group, level, &done);
         if (unlikely(rc))
             break;
-        if (e != table[i])
-            table[i] = e;
     }
     if (likely(!rc)) {
         if (level == 4)
             fill_hole(table);
         return 0;
     }
-    while (i-- > 0) {
+    for (i = (unsigned)(group - table) + done; i-- > 0;) {
         if (level == 4 && l4_slot_is_ours(i))
             continue;
         if (rc == MMU_RESTART)
@@ -238,9 +253,13 @@ static void take_apart(struct mmu_context *c, mfn_t m, unsigned level)
     struct frame *f = frame_of(m);
     const uint64_t *table = mfn_to_virt(m);
 
-    for (unsigned i = skip_empty(table, 0); i < 512; i = skip_empty(table, i + 1))
-        if ((table[i] & PTE_PRESENT) && !(level == 4 && l4_slot_is_ours(i)))
-            entry_put(c, level, table[i]);
+    for (const uint64_t *group = table; group < table + 512; group += GROUP) {
+        if (group_is_empty(group) || (level == 4 && l4_slot_is_ours((unsigned)(group - table))))
+            continue;
+        for (unsigned i = 0; i < GROUP; i++)
+            if (group[i] & PTE_PRESENT)
+                entry_put(c, level, group[i]);
+    }
     f->tlb_stamp = tlb_clock;
     WRITE_ONCE(f->type, TYPE_MAKE(TYPE_OF(f->type)));
     frame_put(m);

@@ -37,6 +37,20 @@ static inline bool l4_slot_is_ours(unsigned slot) { return slot - HOLE_L4_FIRST 
 /* A frame that is not RAM: device memory as far as Croft knows. */
 static inline bool mfn_is_io(mfn_t m) { return !mfn_valid(m) || frame_owner(frame_of(m)) == DOMID_IO; }
 
+/*
+ * The type word of a frame of d's; false if it is none. A reference is held meanwhile: without one the frame could have another
+ * owner by the time that the type is read. If it is a table in use (a table type with a count), it stays that until d's mm_lock is released,
+ * which the caller holds.
+ */
+static inline __attribute__((always_inline)) bool frame_type_read(mfn_t m, const struct domain *d, uint64_t *type)
+{
+    if (unlikely(!mfn_valid(m) || !frame_ref_get(frame_of(m), d->id)))
+        return false;
+    *type = READ_ONCE(frame_of(m)->type);
+    frame_ref_put(frame_of(m));
+    return true;
+}
+
 int leaf_get_special(struct mmu_context *c, uint64_t *e); /* device memory, and every refusal */
 int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e);
 

@@ -49,12 +49,11 @@ static long pin(struct mmu_context *c, mfn_t m, enum frame_type type)
 
 static long unpin(struct mmu_context *c, mfn_t m)
 {
-    struct frame *f;
+    uint64_t t;
 
-    if (!mfn_valid(m) || frame_owner(f = frame_of(m)) != c->l.d->id || !type_is_table(TYPE_OF(f->type)) ||
-        !(f->type & TYPE_PINNED))
+    if (!frame_type_read(m, c->l.d, &t) || !type_is_table(TYPE_OF(t)) || !(t & TYPE_PINNED))
         return refuse(-EINVAL, "frame 0x%lx is not pinned\n", m.n);
-    __atomic_fetch_and(&f->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
+    __atomic_fetch_and(&frame_of(m)->type, ~TYPE_PINNED, __ATOMIC_ACQ_REL);
     table_put(c, m);
     return 0;
 }
@@ -223,13 +222,87 @@ static bool allowed_on_others(unsigned cmd)
     return cmd <= MMUEXT_UNPIN_TABLE || cmd == MMUEXT_CLEAR_PAGE || cmd == MMUEXT_COPY_PAGE;
 }
 
-/* The elements of a call by v; on another domain d than v's there are pinning, unpinning, clearing and copying. */
-static long operations(struct vcpu *v, struct domain *d, const struct mmuext_op *ops, uint32_t count, uint64_t a_done,
-                       uint64_t a_domid)
+/*
+ * The roots of a switch of processes in short: in place of table *root of d's comes m, a pinned L4 table of d's, and *root is not
+ * used here alone, so that nothing is validated and nothing taken apart. The checks are those of table_get: a pinned table has a
+ * type count, and one with a count is validated (memory/frame.h). False: it is not so, and nothing has changed. mm_lock held.
+ */
+static inline __attribute__((always_inline)) bool root_replace_short(const struct domain *d, mfn_t *root, mfn_t m)
+{
+    const uint64_t mask = TYPE_MASK | TYPE_VALIDATED | TYPE_PINNED;
+    struct frame *f, *old;
+    uint64_t t, t_old;
+
+    if (unlikely(m.n == root->n || !root->n || !mfn_valid(m) || d->dying))
+        return false;
+    f = frame_of(m);
+    old = frame_of(*root);
+    t_old = READ_ONCE(old->type);
+    if (unlikely(TYPE_COUNT(t_old) < 2 || !frame_ref_get(f, d->id))) /* first: it is d's only as long as there is one */
+        return false;
+    t = READ_ONCE(f->type);
+    if (unlikely((t & mask) != (TYPE_MAKE(FRAME_L4) | TYPE_VALIDATED | TYPE_PINNED) || (f->control & FRAME_SHARED))) {
+        frame_ref_put(f);
+        return false;
+    }
+    WRITE_ONCE(f->type, t + 1); /* of a table, it changes under the mm_lock alone */
+    WRITE_ONCE(old->type, t_old - 1);
+    frame_ref_put(old);
+    *root = m;
+    return true;
+}
+
+/* Elements that root_replace_short does, from the first on, for current: how many. Of the next one nothing is kept. */
+static inline __attribute__((always_inline)) uint32_t new_roots_short(struct vcpu *v, const struct mmuext_op *ops,
+                                                                      uint32_t count)
+{
+    struct domain *d = v->domain;
+    uint32_t i = 0;
+
+    if (unlikely(count & MMU_PREEMPTED || v->pv.held.doomed || v->pv.held.kept || v->pv.ldt_mapped))
+        return 0;
+    while (i < count && (!i || likely(!hypercall_preempt_check()))) {
+        struct mmuext_op op;
+        struct domain_locked l;
+        mfn_t m;
+        bool ok;
+
+        _Static_assert(sizeof(op) == 24, "read by guest_read24");
+        if (unlikely(!guest_read24((uint64_t *)&op, ops + i)))
+            break;
+        m = MFN(op.arg1.mfn);
+        l = domain_mm_lock(d);
+        if (op.cmd == MMUEXT_NEW_BASEPTR && likely(v->pv.kernel_mode)) {
+            ok = root_replace_short(d, &v->pv.kernel_root, m);
+            if (likely(ok)) {
+                show_m2p(m, true);
+                v->pv.kernel_cr3 = m.n << PAGE_SHIFT;
+                tlb_load_cr3(v->pv.kernel_cr3);
+            }
+        } else if (op.cmd == MMUEXT_NEW_USER_BASEPTR && likely(m.n != v->pv.kernel_root.n)) {
+            ok = root_replace_short(d, &v->pv.user_root, m);
+            if (likely(ok)) {
+                show_m2p(m, false);
+                v->pv.user_cr3 = m.n << PAGE_SHIFT;
+            }
+        } else {
+            ok = false;
+        }
+        domain_mm_unlock(l);
+        if (unlikely(!ok))
+            break;
+        i++;
+    }
+    return i;
+}
+
+/* The elements of a call by v from number i on; on another domain d than v's there are pinning, unpinning, clearing and copying. */
+static long operations(struct vcpu *v, struct domain *d, const struct mmuext_op *ops, uint32_t i, uint32_t count,
+                       uint64_t a_done, uint64_t a_domid)
 {
     bool foreign = d != v->domain;
     struct mmu_context c = {.frames = d, .held = foreign ? &d->pv.held : &v->pv.held};
-    uint32_t i = 0, done = 0;
+    uint32_t done = 0;
     long rc = 0;
 
     if (count & MMU_PREEMPTED) {
@@ -288,16 +361,22 @@ static long operations(struct vcpu *v, struct domain *d, const struct mmuext_op 
 
 long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint64_t a_domid, uint64_t a5)
 {
+    const struct mmuext_op *ops = (const struct mmuext_op *)a_ops;
+    uint32_t i, count = (uint32_t)a_count;
     struct vcpu *v = current;
     struct domain *d;
     long rc;
 
-    if (likely((uint16_t)a_domid == DOMID_SELF || (uint16_t)a_domid == v->domain->id))
-        return operations(v, v->domain, (const struct mmuext_op *)a_ops, (uint32_t)a_count, a_done, a_domid);
+    if (likely((uint16_t)a_domid == DOMID_SELF || (uint16_t)a_domid == v->domain->id)) {
+        i = new_roots_short(v, ops, count);
+        if (likely(i && i == count && !a_done))
+            return 0;
+        return operations(v, v->domain, ops, i, count, a_done, a_domid);
+    }
     rc = mmu_domain_get((uint16_t)a_domid, &d);
     if (rc)
         return rc;
-    rc = operations(v, d, (const struct mmuext_op *)a_ops, (uint32_t)a_count, a_done, a_domid);
+    rc = operations(v, d, ops, 0, count, a_done, a_domid);
     domain_put(d);
     return rc;
 }

@@ -9,8 +9,8 @@
 #include "domain/domain.h"
 
 /* entry.S */
-extern const char exception_stubs[], page_fault[], page_fault_smap[], syscall_stubs[], syscall_smap_stubs[],
-    syscall32_stubs[], sysenter_entry[], iret_to_guest[], ret_to_guest[];
+extern const char exception_stubs[], page_fault[], page_fault_smap[], general_protection[], general_protection_smap[],
+    syscall_stubs[], syscall_smap_stubs[], syscall32_stubs[], sysenter_entry[], iret_to_guest[], ret_to_guest[];
 extern uint64_t syscall_cpus[];
 __noreturn void reset_stack_and_leave(void (*fn)(void)); /* fn null: to the current vcpu's guest */
 extern bool smap_enabled;

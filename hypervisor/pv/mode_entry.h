@@ -16,6 +16,7 @@ void pv_iret_to_guest_failed(struct cpu_user_regs *regs);
 void pv_selector_failed(struct cpu_user_regs *regs);
 
 void exception_from_guest(struct cpu_user_regs *regs);
+void guest_kernel_writes(struct cpu_user_regs *regs, unsigned long cr2);
 void exception_in_hypervisor(struct cpu_user_regs *regs);
 void interrupt_dispatch(struct cpu_user_regs *regs);
 

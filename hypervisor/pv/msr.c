@@ -127,11 +127,8 @@ static bool read_special(const struct vcpu *v, uint32_t msr, uint64_t *value)
 
 bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
-    const struct msr_rule *r;
+    const struct msr_rule *r = find_rule(msr);
 
-    if (likely(msr == MSR_KERNEL_GS_BASE)) /* at each of Linux's context switches */
-        return rdmsr_safe(msr, value);
-    r = find_rule(msr);
     if (r) {
         switch (r->read) {
         case READ_VALUE:

@@ -168,6 +168,29 @@ static bool is_page_table(const struct domain *d, mfn_t m)
     return TYPE_COUNT(type) && TYPE_OF(type) >= FRAME_L1 && TYPE_OF(type) <= FRAME_L4;
 }
 
+/*
+ * The short way for the instructions with which Linux clears entries one by one: a plain store to an L1 table, in 64-bit code,
+ * as a guest's kernel runs it, where DS has no base. False: it is something else; nothing was done.
+ */
+static bool plain_store(struct vcpu *v, struct cpu_user_regs *regs, unsigned long va)
+{
+    struct plain_store s;
+    uint64_t code[2], *reg, seen;
+
+    if (unlikely((regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(code) || (regs->rflags & EFLAGS_TF) || va & 7))
+        return false;
+    if (unlikely(!guest_read16(code, (const void *)regs->rip) || !insn_plain_store(code[0], &s)))
+        return false;
+    reg = insn_reg(regs, s.reg);
+    if (unlikely(*insn_reg(regs, s.base) != va || !mmu_write_l1_short(v, va, *reg, &seen)))
+        return false;
+    if (s.exchange)
+        *reg = seen;
+    regs->rip += PLAIN_STORE_LENGTH;
+    regs->rflags &= ~EFLAGS_RF;
+    return true;
+}
+
 bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va)
 {
     struct vcpu *v = current;
@@ -180,6 +203,8 @@ bool mmu_emulate_pt_write(struct cpu_user_regs *regs, unsigned long va)
     unsigned slot;
     bool long_mode, again = false, ok;
 
+    if (likely(plain_store(v, regs, va)))
+        return true;
     l = domain_mm_lock(v->domain);
     entry = mmu_walk(v, va, &l1, &slot);
     domain_mm_unlock(l);

@@ -760,6 +760,27 @@ static void an_exchange_does_not_lose_dirty_bits(void **state)
     check_all();
 }
 
+/* A table that only waits to be taken apart has stopped being one by the time of the write. */
+static void writes_to_doomed_tables(void **state)
+{
+    uint64_t root = build_tree(), seen, table;
+    unsigned slot = 0;
+
+    assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
+    preempt = always;
+    come_back = false;
+    between_slices = never_again;
+    assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
+    assert_non_null(V0->pv.held.doomed);
+    table = V0->pv.held.doomed->mfn[0].n;
+    while (!(at(table)[slot] & PTE_PRESENT))
+        slot++;
+    refused(write_bytes(table, slot * 8, 8, 0, false, 0, &seen));
+    assert_null(V0->pv.held.doomed);
+    for (unsigned i = 0; i < TREE_TABLES; i++)
+        assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
+}
+
 static void writes_that_attach_tables(void **state)
 {
     uint64_t root = build_tree(), seen;
@@ -846,6 +867,7 @@ int main(int argc, char **argv)
         TEST(clear_and_copy),
         TEST(writes_of_parts_of_entries),
         TEST(an_exchange_does_not_lose_dirty_bits),
+        TEST(writes_to_doomed_tables),
         TEST(writes_that_attach_tables),
         cmocka_unit_test(property_random_operations),
         cmocka_unit_test(property_privileged_operations),
