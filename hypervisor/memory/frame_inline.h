@@ -19,6 +19,7 @@ static inline bool frame_cas(uint64_t *word, uint64_t *old, uint64_t new)
 
 void frame_last_put(struct frame *f, uint64_t control); /* the last reference went: frees it. control: with that one */
 void frame_last_writable_put(struct frame *f);          /* frame_writable_put where the count may go to zero */
+uint64_t frame_type_left(const struct frame *f);        /* waits until TYPE_LEAVING is gone; returns the type word */
 /* It was a table and is WRITABLE now: its first user flushes, others that come meanwhile wait for that. */
 void frame_type_changed(struct frame *f, const struct domain *d, bool first);
 
@@ -64,17 +65,26 @@ static inline __attribute__((always_inline)) bool frame_writables_get(struct fra
     if (unlikely(!frame_refs_get(f, d->id, n)))
         return false;
     t = READ_ONCE(f->type);
-    do {
-        if (TYPE_COUNT(t) == 0)
-            next = TYPE_MAKE(FRAME_WRITABLE) | n | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
-        else
-            next = t + n;
+    for (;;) {
+        next = t + n;
+        if (TYPE_COUNT(t) == 0) {
+            next = TYPE_MAKE(FRAME_WRITABLE) | n;
+            if (unlikely(t >> 32 > FRAME_WRITABLE)) {
+                if (t & TYPE_LEAVING) {
+                    t = frame_type_left(f);
+                    continue;
+                }
+                next |= TYPE_FLUSHING;
+            }
+        }
         if (unlikely((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
                      (f->control & FRAME_SHARED_RO))) {
             frame_refs_put(f, n);
             return false;
         }
-    } while (!frame_cas(&f->type, &t, next));
+        if (frame_cas(&f->type, &t, next))
+            break;
+    }
     if (unlikely(next & TYPE_FLUSHING))
         frame_type_changed(f, d, TYPE_COUNT(next) == n);
     return true;
