@@ -39,7 +39,6 @@ struct vcpu {
     volatile int pause_count;
     bool initialised; /* has a context */
     bool is_idle;
-    bool polling;
 
     struct sched_vcpu sched;
     struct event_vcpu event;

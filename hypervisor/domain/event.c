@@ -65,7 +65,7 @@ static void wake_pollers(struct domain *d, uint32_t port)
     for_each_set_bit (id, d->event.pollers, MAX_VCPUS) {
         struct vcpu *v = domain_vcpu(d, id);
 
-        if (v && v->polling && (v->event.poll_port == port || v->event.poll_port == EVENT_POLL_ANY))
+        if (v && (v->event.poll_port == port || v->event.poll_port == EVENT_POLL_ANY))
             vcpu_unblock(v);
     }
 }

@@ -33,11 +33,11 @@ struct event_domain {
     struct event_fifo *fifo;        /* null: two-level */
     uint32_t pirq_slots;            /* size of pirq_ports[] */
     uint32_t *pirq_ports;           /* 0: not bound */
-    unsigned long pollers[2];       /* bitmap of vcpus in SCHEDOP_poll */
+    unsigned long pollers[2];       /* bitmap of vcpus in SCHEDOP_poll; one that is not blocked may be left in it */
 };
 struct event_vcpu {
     uint32_t virq_to_port[NR_VIRQS]; /* global ones: on vcpu 0, whoever is notified */
-    uint32_t poll_port;              /* while vcpu->polling: the one it waits for, or EVENT_POLL_ANY */
+    uint32_t poll_port;              /* while it polls: the one it waits for, or EVENT_POLL_ANY */
 };
 
 int event_init_domain(struct domain *d); /* -ENOMEM */

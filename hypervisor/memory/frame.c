@@ -26,14 +26,30 @@ void frame_last_put(struct frame *f, uint64_t control)
 void frame_last_writable_put(struct frame *f)
 {
     uint64_t t = READ_ONCE(f->type);
+    bool last;
 
     ASSERT(TYPE_OF(t) == FRAME_WRITABLE && TYPE_COUNT(t));
-    /* The stamp goes first: whoever sees the count at zero must see a stamp not older than the last use. */
-    do {
-        if (TYPE_COUNT(t) == 1)
-            f->tlb_stamp = tlb_clock;
-    } while (!frame_cas(&f->type, &t, t - 1));
+    do
+        last = TYPE_COUNT(t) == 1;
+    while (!frame_cas(&f->type, &t, last ? TYPE_MAKE(FRAME_WRITABLE) | TYPE_LEAVING : t - 1));
+    /*
+     * The clock is read when the last use has ended for all to see, as has the store that cleared its entry: read before, it may
+     * be older than uses that came and went meanwhile. Whoever sees the count at zero waits for the stamp.
+     */
+    if (last) {
+        f->tlb_stamp = tlb_clock;
+        __atomic_store_n(&f->type, TYPE_MAKE(FRAME_WRITABLE), __ATOMIC_RELEASE);
+    }
     frame_ref_put(f);
+}
+
+uint64_t frame_type_left(const struct frame *f)
+{
+    uint64_t t;
+
+    while ((t = __atomic_load_n(&f->type, __ATOMIC_ACQUIRE)) & TYPE_LEAVING)
+        cpu_relax();
+    return t;
 }
 
 /*
@@ -55,17 +71,23 @@ bool frame_types_get(struct frame *f, const struct domain *d, uint32_t n)
 {
     uint64_t t = READ_ONCE(f->type), next;
 
-    do {
-        if (TYPE_COUNT(t) == 0)
+    for (;;) {
+        next = t + n;
+        if (TYPE_COUNT(t) == 0) {
+            if (t & TYPE_LEAVING) {
+                t = frame_type_left(f);
+                continue;
+            }
             next = TYPE_MAKE(FRAME_WRITABLE) | n | (TYPE_OF(t) > FRAME_WRITABLE ? TYPE_FLUSHING : 0);
-        else
-            next = t + n;
+        }
         if ((TYPE_COUNT(t) && (TYPE_OF(t) != FRAME_WRITABLE || TYPE_COUNT(t) >= FRAME_REF_MAX)) ||
             (f->control & FRAME_SHARED_RO)) {
             frame_refs_put(f, n);
             return false;
         }
-    } while (!frame_cas(&f->type, &t, next));
+        if (frame_cas(&f->type, &t, next))
+            break;
+    }
     if (next & TYPE_FLUSHING)
         frame_type_changed(f, d, TYPE_COUNT(next) == n);
     return true;

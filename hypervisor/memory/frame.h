@@ -54,6 +54,7 @@ struct frame {
 #define TYPE_VALIDATED (1UL << 36)
 #define TYPE_PINNED (1UL << 37)   /* the guest pinned it: one type reference */
 #define TYPE_FLUSHING (1UL << 38) /* WRITABLE since a moment ago: others wait until its first user has flushed */
+#define TYPE_LEAVING (1UL << 39)  /* WRITABLE until a moment ago, count zero: others wait for its last user's stamp */
 
 #define frame_table ((struct frame *)FRAME_TABLE_START)
 extern uint64_t max_frame; /* one above the highest RAM frame */

@@ -628,6 +628,7 @@ page_fault_kernel\suffix:                       /* nearly always it writes to a 
         cmpl    $PFEC_KERNEL_WRITES, (%rsp)
         jne     exception_common
         SAVE_GPRS
+        CLEAR_GPRS
         cld
         .if     \smap
         clac

@@ -229,6 +229,8 @@ int table_get(struct mmu_context *c, mfn_t m, enum frame_type type)
             }
             if (CAS(&f->type, &t, t + 1))
                 return 0;
+        } else if (unlikely(t & TYPE_LEAVING)) {
+            t = frame_type_left(f);
         } else if (CAS(&f->type, &t, TYPE_MAKE(type) | 1)) {
             break;
         }
@@ -260,6 +262,7 @@ static void take_apart(struct mmu_context *c, mfn_t m, unsigned level)
             if (group[i] & PTE_PRESENT)
                 entry_put(c, level, group[i]);
     }
+    smp_mb(); /* the entry that pointed here is gone for all CPUs before the clock is read */
     f->tlb_stamp = tlb_clock;
     WRITE_ONCE(f->type, TYPE_MAKE(TYPE_OF(f->type)));
     frame_put(m);
@@ -337,6 +340,8 @@ bool frame_get_segdesc(mfn_t m, struct domain *d)
                 ok = true;
                 break;
             }
+        } else if (unlikely(t & TYPE_LEAVING)) {
+            t = frame_type_left(f);
         } else if (CAS(&f->type, &t, TYPE_MAKE(FRAME_SEGDESC) | 1)) {
             if (TYPE_OF(t) != FRAME_SEGDESC && TYPE_OF(t) != FRAME_NONE)
                 tlb_flush_since(frame_users(f, d), f->tlb_stamp);

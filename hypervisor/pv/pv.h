@@ -18,9 +18,9 @@ struct held_list {
 #define HELD_FEW 6
 struct mmu_held {
     struct held_list *kept, *doomed; /* a page each, but for the lowest of doomed, which is few */
-    struct {
+    union {
         struct held_list list;
-        mfn_t mfn[HELD_FEW];
+        char room[sizeof(struct held_list) + HELD_FEW * sizeof(mfn_t)];
     } few;
 };
 

@@ -319,13 +319,15 @@ void vcpu_sleep_sync(struct vcpu *v)
 
 void vcpu_unblock(struct vcpu *v)
 {
-    if (!v->blocked || !__atomic_exchange_n(&v->blocked, false, __ATOMIC_SEQ_CST))
+    unsigned long *pollers = v->domain->event.pollers;
+
+    if (!v->blocked)
         return;
-    if (v->polling) {
-        v->polling = false;
-        clear_bit(v->id, v->domain->event.pollers);
-    }
-    vcpu_wake(v);
+    /* Before the exchange: after it v may poll anew, and that is no longer ours to end. vcpu_poll does it the other way round. */
+    if (test_bit(v->id, pollers))
+        clear_bit(v->id, pollers);
+    if (__atomic_exchange_n(&v->blocked, false, __ATOMIC_SEQ_CST))
+        vcpu_wake(v);
 }
 
 void vcpu_kick(struct vcpu *v)
@@ -355,7 +357,7 @@ static void poll_timeout(void *arg)
 {
     struct vcpu *v = arg;
 
-    if (v->polling)
+    if (test_bit(v->id, v->domain->event.pollers))
         vcpu_unblock(v);
 }
 
@@ -367,7 +369,6 @@ void vcpu_poll(const uint32_t *ports, unsigned count, ns_t timeout)
 
     timer_stop(&v->sched.poll_timer);
     v->event.poll_port = count == 1 ? ports[0] : EVENT_POLL_ANY;
-    v->polling = true;
     v->blocked = true;
     set_bit(v->id, d->event.pollers); /* a full barrier; who makes a port pending looks at pollers afterwards */
     pending = vcpu_event_deliverable(v);
@@ -667,7 +668,8 @@ void schedule(void)
 void sched_switch_done(struct vcpu *prev)
 {
     struct run_queue *rq = &run_queues[cpu_id()];
-    bool allowed;
+    struct domain *d;
+    bool allowed, held;
 
     if (prev->is_idle) {
         prev->sched.running = false;
@@ -687,9 +689,14 @@ void sched_switch_done(struct vcpu *prev)
         return;
     }
     /* It may no longer run here: as if it slept and woke, it finds itself a place. */
+    d = prev->domain;
+    held = domain_get(d); /* it is there as long as the lock is held; its end may come between that and the wake-up */
     bvt_dequeue(&rq->bvt, &prev->sched);
     spin_unlock(&rq->lock);
-    vcpu_wake(prev);
+    if (held) {
+        vcpu_wake(prev);
+        domain_put(d);
+    }
 }
 
 /* v, which sleeps, leaves a CPU where it may not run: its processor is one that is there, for who asks. */

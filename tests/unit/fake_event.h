@@ -200,11 +200,8 @@ static int end_machine(void **state)
 static unsigned kicks;
 void vcpu_unblock(struct vcpu *v)
 {
+    clear_bit(v->id, v->domain->event.pollers);
     v->blocked = false;
-    if (v->polling) {
-        v->polling = false;
-        clear_bit(v->id, v->domain->event.pollers);
-    }
 }
 void vcpu_kick(struct vcpu *v)
 {

@@ -67,7 +67,7 @@
 
 typedef uint64_t page_table[512];
 static page_table *ram;
-static struct frame frames[RAM_FRAMES];
+static struct frame frames[RAM_FRAMES] __aligned(PAGE_SIZE);
 static uint64_t m2p[RAM_FRAMES];
 uint64_t host_l4[512];
 static uint64_t hole_copy[3][512];

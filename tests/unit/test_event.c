@@ -309,7 +309,7 @@ static void test_poll(void **state)
     struct vcpu *v = d0->vcpus[1];
 
     set_bit(a, d0->shared_info->evtchn_mask);
-    v->blocked = v->polling = true;
+    v->blocked = true;
     v->event.poll_port = a;
     set_bit(1, d0->event.pollers);
     assert_int_equal(send_port(b), 0);

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,6 +244,40 @@ static void a_second_writer_waits_for_the_flush(void **state)
     frame_put_writable(contended);
 }
 
+/*
+ * Between two instructions of the last user's put another vcpu maps the frame, uses it on both CPUs, and unmaps it without a
+ * flush: the stamp has to be from after that. The frame table is read-only until the first store.
+ */
+static void during_put(int signal)
+{
+    uint64_t l1 = dom_mfn(0, ROOT_L1), m = DATA(0);
+
+    assert_int_equal(mprotect(frames, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+    assert_int_equal(set_entry(l1, 8, entry(m, RW)), 0);
+    flush_cpu(0);
+    flush_cpu(1);
+    assert_int_equal(set_entry(l1, 8, 0), 0);
+    assert_int_equal(tlb[0].write[m] & tlb[1].write[m], 1);
+}
+
+static void the_stamp_is_not_older_than_the_last_use(void **state)
+{
+    struct sigaction before, during = {.sa_handler = during_put};
+    uint64_t m = DATA(0);
+
+    assert_true(frame_get_writable(MFN(m), D1));
+    assert_int_equal(set_entry(dom_mfn(0, ROOT_L1), 8, 0), 0);
+    assert_int_equal(sigaction(SIGSEGV, &during, &before), 0);
+    assert_int_equal(mprotect(frames, PAGE_SIZE, PROT_READ), 0);
+    frame_put_writable(MFN(m));
+    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+    assert_int_equal(tlb[0].write[m] & tlb[1].write[m], 1);
+    assert_int_equal(mmuext(MMUEXT_PIN_L1_TABLE, m), 0);
+    assert_int_equal(tlb[0].write[m] | tlb[1].write[m], 0);
+    check_all();
+    assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, m), 0);
+}
+
 /* ---- Croft's own frames that a domain may map ---- */
 
 static void shared_frames(void **state)
@@ -336,6 +372,7 @@ int main(void)
         TEST(a_late_flush_is_enough),
         TEST(stale_walkers_are_flushed),
         TEST(a_second_writer_waits_for_the_flush),
+        TEST(the_stamp_is_not_older_than_the_last_use),
         TEST(shared_frames),
         TEST(unsharing_flushes),
         TEST(shared_frames_do_not_become_tables),

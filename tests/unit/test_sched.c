@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #include "boot/options.h"
@@ -28,7 +30,8 @@ cpumask_t cpu_online;
 static struct percpu cpus[CPUS];
 static unsigned this;
 static ns_t clock_now, hardware[CPUS];
-static struct domain d, other_dom, idle_dom; /* the other one has vcpus only where a test gives it some */
+static struct domain d __aligned(PAGE_SIZE), other_dom,
+    idle_dom; /* the other one has vcpus only where a test gives it some */
 static struct vcpu v[VCPUS], idle[CPUS];
 static struct shared_info shared;
 static struct vcpu_info infos[VCPUS];
@@ -79,6 +82,16 @@ void event_send_virq(struct vcpu *p, unsigned virq)
     vcpu_kick(p);
 }
 
+static unsigned references, references_taken;
+bool domain_get(struct domain *unused)
+{
+    references++;
+    references_taken++;
+    return true;
+}
+void domain_put(struct domain *unused) { references--; }
+
+static void (*while_switching)(void);
 void context_switch(struct vcpu *prev, struct vcpu *next)
 {
     assert_ptr_not_equal(prev, next);
@@ -94,6 +107,8 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     assert_true(cpumask_test(this, &cpu_online));
     current = next;
     switches++;
+    if (while_switching)
+        while_switching();
     sched_switch_done(prev);
 }
 
@@ -319,6 +334,33 @@ static void test_block_and_events(void **state)
     this = 0;
 }
 
+/* The waker of a vcpu that polls is interrupted, and the vcpu polls again meanwhile: this it must not end without a wake-up. */
+static const uint32_t polled = 4;
+static void poll_again(int signal)
+{
+    assert_int_equal(
+        mprotect((char *)ROUND_DOWN((uintptr_t)d.event.pollers, PAGE_SIZE), PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+    if (!v[0].blocked)
+        vcpu_poll(&polled, 1, 0);
+}
+
+static void test_poll_again(void **state)
+{
+    struct sigaction before, during = {.sa_handler = poll_again};
+    char *page = (char *)ROUND_DOWN((uintptr_t)d.event.pollers, PAGE_SIZE);
+
+    up(0);
+    settle();
+    this = v[0].processor;
+    port_is_pending = false;
+    vcpu_poll(&polled, 1, 0);
+    assert_int_equal(sigaction(SIGSEGV, &during, &before), 0);
+    assert_int_equal(mprotect(page, PAGE_SIZE, PROT_READ), 0);
+    vcpu_unblock(&v[0]);
+    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+    assert_true(!v[0].blocked || d.event.pollers[0] == 1);
+}
+
 static void test_poll(void **state)
 {
     uint32_t ports[] = {4, 9};
@@ -327,7 +369,7 @@ static void test_poll(void **state)
     settle();
     port_is_pending = true;
     vcpu_poll(ports, 1, 0);
-    assert_false(v[0].blocked || v[0].polling || d.event.pollers[0]);
+    assert_false(v[0].blocked || d.event.pollers[0]);
     port_is_pending = false;
     vcpu_poll(ports, 1, clock_now + MILLISECS(3));
     assert_int_equal(v[0].event.poll_port, 4);
@@ -424,6 +466,29 @@ static void test_pause(void **state)
     domain_unpause(&d);
     settle();
     assert_true(runs(0) && runs(1));
+}
+
+/* A vcpu that may no longer stay is moved when its registers are saved; its domain cannot end between that and the wake-up. */
+static void move_away(void)
+{
+    while_switching = NULL;
+    pin(0, 1UL << 2);
+}
+
+static void test_leaves_while_switched(void **state)
+{
+    pin(0, 1);
+    pin(1, 1);
+    up(0);
+    settle();
+    up(1);
+    references_taken = 0;
+    while_switching = move_away;
+    pass(MILLISECS(50));
+    assert_null(while_switching);
+    assert_true(runs(0) && v[0].processor == 2);
+    assert_int_equal(references_taken, 1);
+    assert_int_equal(references, 0);
 }
 
 static void test_affinity(void **state)
@@ -1343,6 +1408,8 @@ int main(void)
         TEST(test_shares, setup_one),
         TEST(test_block_and_events, setup),
         TEST(test_poll, setup_one),
+        TEST(test_poll_again, setup_one),
+        TEST(test_leaves_while_switched, setup),
         TEST(test_trace, setup),
         TEST(test_pause, setup),
         TEST(test_affinity, setup),

@@ -78,6 +78,8 @@ void softirq_raise_on(unsigned cpu, enum softirq nr)
 void smp_send_wake(unsigned cpu) {}
 void log_print(enum log_level level, const char *fmt, ...) {}
 void panic(const char *fmt, ...) { abort(); }
+bool domain_get(struct domain *dom) { return true; }
+void domain_put(struct domain *dom) {}
 struct domain *domain_next(struct domain *prev) { return !prev ? &d : prev == &d ? &other_dom : NULL; }
 bool event_port_pending(struct domain *dom, unsigned port) { return false; }
 bool vcpu_event_deliverable(const struct vcpu *p) { return __atomic_load_n(&events[p->id], __ATOMIC_SEQ_CST); }
