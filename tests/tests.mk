@@ -53,6 +53,12 @@ system-all: $(SYSTEM_NEEDS)
 	@tools/need run check
 	$(PYTEST) $(TESTS)
 
+# Models of what is concurrent (Spin) and proofs of what is pure (Frama-C): tests/verify. One: make verify PROOF=grant
+.PHONY: verify
+verify:
+	@tools/need build verify
+	@tests/verify/run $(BUILD) $(PROOF)
+
 check:
 	@tools/need build run check
 	@tests/check system
