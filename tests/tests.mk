@@ -35,7 +35,7 @@ $(foreach t,$(notdir $(FUZZ_TESTS)),$(eval $(call FUZZ_RULE,$(t))))
 
 # xdist's -n 2: two emulators at a time
 TESTS ?=
-PYTEST := /usr/bin/python3 -B -m pytest -p no:cacheprovider -q tests/system -n 2 --dist loadgroup
+PYTEST := /usr/bin/python3 -B -m pytest -p no:cacheprovider -q tests/system -n 2 --durations=15 --dist loadgroup
 
 .PHONY: unit fuzz-smoke fuzz system system-all check check-all
 unit: $(UNIT_TESTS)
