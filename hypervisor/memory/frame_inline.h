@@ -21,7 +21,7 @@ void frame_last_put(struct frame *f, uint64_t control); /* the last reference we
 void frame_last_writable_put(struct frame *f);          /* frame_writable_put where the count may go to zero */
 /* The WRITABLE part of frame_writables_get, in general: n references are taken already, and dropped if it fails. */
 bool frame_types_get(struct frame *f, const struct domain *d, uint32_t n);
-uint64_t frame_type_left(const struct frame *f);        /* waits until TYPE_LEAVING is gone; returns the type word */
+uint64_t frame_type_left(const struct frame *f); /* waits until TYPE_LEAVING is gone; returns the type word */
 
 static inline void frame_mark_foreign(struct frame *f)
 {
