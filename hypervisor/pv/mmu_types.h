@@ -39,8 +39,8 @@ static inline bool mfn_is_io(mfn_t m) { return !mfn_valid(m) || frame_owner(fram
 
 /*
  * The type word of a frame of d's; false if it is none. A reference is held meanwhile: without one the frame could have another
- * owner by the time that the type is read. If it is a table in use (a table type with a count), it stays that until d's mm_lock is released,
- * which the caller holds.
+ * owner by the time that the type is read. A table type with a count stays until d's mm_lock, which the caller holds, is
+ * released.
  */
 static inline __attribute__((always_inline)) bool frame_type_read(mfn_t m, const struct domain *d, uint64_t *type)
 {
