@@ -1,3 +1,4 @@
+/* options: -warn-unsigned-overflow */
 /*
  * sched/bvt.c, all of its arithmetic but for the queue: no division by zero, no shift or conversion out of range, no unsigned
  * overflow (signed virtual times wrap, as sched/bvt.h says), and what the assertions below say.

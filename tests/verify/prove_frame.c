@@ -1,3 +1,4 @@
+/* options: -eva-slevel 100 -eva-split-return-function eva_exchange:0,frame_cas:0 */
 /*
  * memory/frame_inline.h and memory/frame.c: each change that they make to a control or type word is one that memory/frame.h allows,
  * whatever other CPUs do to the word between two steps. So counts do not run into their neighbours, only the owner of a frame in

@@ -117,4 +117,10 @@ end:
     od
 }
 
-init { atomic { stale[0] = 1; stale[1] = 1; stale[2] = 1; run caller(0); run caller(1); run interrupts(0); run interrupts(1); run interrupts(2) } }
+init {
+    atomic {
+        stale[0] = 1; stale[1] = 1; stale[2] = 1;
+        run caller(0); run caller(1);
+        run interrupts(0); run interrupts(1); run interrupts(2)
+    }
+}
