@@ -6,6 +6,8 @@
 UNIT_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Wno-unused-parameter -Wno-unused-function -DCROFT_HOST_TEST -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -fno-strict-aliasing -fwrapv -I$(HV) -Itests/unit -I$(LIBXEN)
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
+# make coverage builds all of them anew, with clang's counters.
+UNIT_CFLAGS += $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping -Wno-everything)
 unit_header = $(shell sed -n '1,5s,^/\* $(1): \(.*\) \*/.*,\1,p' $(2))
 
 define UNIT_RULE
@@ -18,10 +20,13 @@ endef
 $(foreach t,$(notdir $(UNIT_TESTS)),$(eval $(call UNIT_RULE,$(t))))
 -include $(UNIT_TESTS:=.d)
 
-# Fuzz targets (libFuzzer) say what they link in the same way; fuzz-smoke runs each for some seconds, fuzz for an hour.
+# Fuzz targets (libFuzzer) say what they link in the same way; fuzz-smoke runs each for FUZZ_SECONDS, fuzz for FUZZ_TIME, both from
+# what is in tests/fuzz/corpus on. FUZZ_SANITIZERS= leaves the sanitizers out (docs/debugging.md).
 FUZZ_SECONDS ?= 10
-FUZZ_CFLAGS := $(filter-out -fsanitize=%,$(UNIT_CFLAGS)) -fsanitize=fuzzer,address,undefined -Wno-unknown-warning-option \
-	-Wno-gnu-variable-sized-type-not-at-end
+FUZZ_TIME ?= 3600
+FUZZ_SANITIZERS ?= ,address,undefined
+FUZZ_CFLAGS := $(filter-out -fsanitize=%,$(UNIT_CFLAGS)) -fsanitize=fuzzer$(FUZZ_SANITIZERS) -Wno-unknown-warning-option \
+	-Wno-gnu-variable-sized-type-not-at-end -fsanitize-coverage-ignorelist=tests/fuzz/no-coverage
 FUZZ_TESTS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 define FUZZ_RULE
 $(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call unit_header,sources,tests/fuzz/$(1).c)
@@ -37,13 +42,18 @@ $(foreach t,$(notdir $(FUZZ_TESTS)),$(eval $(call FUZZ_RULE,$(t))))
 TESTS ?=
 PYTEST := /usr/bin/python3 -B -m pytest -p no:cacheprovider -q tests/system -n 2 --durations=15 --dist loadgroup
 
-.PHONY: unit fuzz-smoke fuzz system system-all check check-all
+.PHONY: unit fuzz-smoke fuzz coverage coverage-run system system-all check check-all
 unit: $(UNIT_TESTS)
 	@tests/run-unit $(BUILD) $(UNIT_TESTS)
 fuzz-smoke: $(FUZZ_TESTS)
 	@tests/run-fuzz $(BUILD) $(FUZZ_SECONDS) $(FUZZ_TESTS)
 fuzz: $(FUZZ_TESTS)
-	@tests/run-fuzz $(BUILD) 3600 $(FUZZ_TESTS)
+	@tests/run-fuzz $(BUILD) $(FUZZ_TIME) $(FUZZ_TESTS)
+# Which lines of the hypervisor the unit tests and FUZZ_SECONDS of each fuzzer reach: a table, a line a file
+coverage:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage CC=clang COVERAGE=y coverage-run
+coverage-run: $(UNIT_TESTS) $(FUZZ_TESTS)
+	@tests/coverage $(BUILD) $(FUZZ_SECONDS) "$(UNIT_TESTS)" "$(FUZZ_TESTS)"
 
 SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD) guests-build $(BUILD)/bench/small.cpio
 system: $(SYSTEM_NEEDS)
