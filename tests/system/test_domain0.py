@@ -65,10 +65,11 @@ def test_clock_keeps_the_emulators_time(debian):
     assert abs(uptime / host - 1) < 0.001, f"uptime: {uptime} s in {host} s"
 
 
-def test_stress(debian):
+@pytest.mark.parametrize("seconds", [60, pytest.param(180, marks=pytest.mark.extra)])
+def test_stress(debian, seconds):
     workers = " ".join(f"--{c} 1" for c in STRESS)
-    output = debian.run(f"cd /root && stress-ng --verify --timeout 180s --vm-bytes 64M --mmap-bytes 64M "
-                        f"--mremap-bytes 16M {workers} 2>&1", timeout=420)
+    output = debian.run(f"cd /root && stress-ng --verify --timeout {seconds}s --vm-bytes 64M --mmap-bytes 64M "
+                        f"--mremap-bytes 16M {workers} 2>&1", timeout=seconds + 240)
     assert "successful run completed" in output
     assert "fail:" not in output
 
