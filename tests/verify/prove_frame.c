@@ -136,7 +136,7 @@ bool eva_exchange(uint64_t *word, uint64_t *old, uint64_t new)
     if (word == proved) {
         if (Frama_C_interval(0, 1)) {
             before = after;
-            *old = any(after);
+            *word = *old = any(after); /* also for who reads it anew */
             return false;
         }
         if (word == &f.control)
