@@ -17,7 +17,8 @@ CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-common -fno-builtin-printf -Wall
 	-Wstrict-prototypes -Wmissing-prototypes -Wundef -fPIE -fvisibility=hidden -include $(HV)/lib/visibility.h \
 	-mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
 	-fno-strict-aliasing -fno-omit-frame-pointer -fno-delete-null-pointer-checks -fwrapv -fno-jump-tables \
-	-mindirect-branch=thunk-extern -mindirect-branch-register -ffunction-sections -fdata-sections -ffile-prefix-map=$(CURDIR)=. -I$(HV)
+	-mindirect-branch=thunk-extern -mindirect-branch-register \
+	-ffunction-sections -fdata-sections -ffile-prefix-map=$(CURDIR)=. -I$(HV)
 
 all: $(BUILD)/croft.elf $(BUILD)/croft.gz
 

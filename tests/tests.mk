@@ -51,6 +51,7 @@ fuzz: $(FUZZ_TESTS)
 	@tests/run-fuzz $(BUILD) $(FUZZ_TIME) $(FUZZ_TESTS)
 # Which lines of the hypervisor the unit tests and FUZZ_SECONDS of each fuzzer reach: a table, a line a file
 coverage:
+	@tools/need check coverage
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage CC=clang COVERAGE=y coverage-run
 coverage-run: $(UNIT_TESTS) $(FUZZ_TESTS)
 	@tests/coverage $(BUILD) $(FUZZ_SECONDS) "$(UNIT_TESTS)" "$(FUZZ_TESTS)"

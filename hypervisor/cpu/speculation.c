@@ -8,8 +8,6 @@
 
 #define MSR_SPEC_CTRL 0x48
 #define SPEC_CTRL_IBRS 1UL
-#define MSR_PRED_CMD 0x49
-#define PRED_CMD_IBPB 1UL
 #define MSR_ARCH_CAPABILITIES 0x10a
 #define ARCH_CAP_IBRS_ALL (1UL << 1)
 #define EFER_AUTO_IBRS (1UL << 21)

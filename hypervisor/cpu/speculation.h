@@ -11,8 +11,8 @@
 
 struct domain;
 
-void speculation_init_boot(
-    void);                       /* looks for what the features do not tell, and logs; exceptions are handled already */
+/* Looks for what the features do not tell, and logs. Exceptions are handled already. */
+void speculation_init_boot(void);
 void speculation_init_cpu(void); /* this CPU: what stays on while Croft and guests run */
 /* This CPU is about to run d after another vcpu: predictions of another domain's are dropped. Interrupts are off. */
 void speculation_switch(const struct domain *d);

@@ -470,9 +470,10 @@ int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writ
     struct grant_table *g = &granter->grant;
     struct grant_active *a;
     int16_t status = GNTST_okay;
+    grant_ref_t within;
 
     spin_lock(&g->lock);
-    grant_ref_t within = (grant_ref_t)index_nospec(ref, g->entries);
+    within = (grant_ref_t)index_nospec(ref, g->entries);
     if (unlikely(ref >= g->entries || granter->dying || !(a = active_at(g, within)) ||
                  !pin_plain(granter, a, within, by, writable, references_of(use), pin)))
         status = pin_any(granter, ref, by, writable, use, pin);
@@ -632,19 +633,13 @@ int grant_set_version(struct domain *d, unsigned version)
     return rc;
 }
 
-int16_t grant_swap(struct domain *d, grant_ref_t a, grant_ref_t b)
+static int16_t swap_entries(const struct grant_table *g, grant_ref_t a, grant_ref_t b)
 {
-    struct grant_table *g = &d->grant;
-    int16_t status = GNTST_okay;
-
-    spin_lock(&g->lock);
-    if (a >= g->entries || b >= g->entries) {
-        status = refuse(GNTST_bad_gntref, "swap_grant_ref: %u and %u: there are %u\n", a, b, g->entries);
-    } else if (a == b) {
-        ;
-    } else if (in_use(active_at(g, a)) || in_use(active_at(g, b))) {
-        status = refuse(GNTST_eagain, "swap_grant_ref: %u or %u is in use\n", a, b);
-    } else if (g->version == 1) {
+    if (a == b)
+        return GNTST_okay;
+    if (in_use(active_at(g, a)) || in_use(active_at(g, b)))
+        return refuse(GNTST_eagain, "swap_grant_ref: %u or %u is in use\n", a, b);
+    if (g->version == 1) {
         uint64_t old = *v1_entry(g, a);
 
         WRITE_ONCE(*v1_entry(g, a), *v1_entry(g, b));
@@ -655,6 +650,19 @@ int16_t grant_swap(struct domain *d, grant_ref_t a, grant_ref_t b)
         *v2_entry(g, a) = *v2_entry(g, b);
         *v2_entry(g, b) = old;
     }
+    return GNTST_okay;
+}
+
+int16_t grant_swap(struct domain *d, grant_ref_t a, grant_ref_t b)
+{
+    struct grant_table *g = &d->grant;
+    int16_t status;
+
+    spin_lock(&g->lock);
+    if (a < g->entries && b < g->entries)
+        status = swap_entries(g, (grant_ref_t)index_nospec(a, g->entries), (grant_ref_t)index_nospec(b, g->entries));
+    else
+        status = refuse(GNTST_bad_gntref, "swap_grant_ref: %u and %u: there are %u\n", a, b, g->entries);
     spin_unlock(&g->lock);
     return status;
 }

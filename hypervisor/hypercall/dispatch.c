@@ -77,8 +77,10 @@ static uint64_t counters[HYPERCALL_COUNT]; /* elements of multicalls; direct cal
 long hypercall_refused(uint64_t nr);
 long hypercall_refused(uint64_t nr)
 {
-    if (nr < HYPERCALL_COUNT && hypercall_table[nr].handler)
-        return refuse(-EPERM, "hypercall %s needs privilege\n", hypercall_table[nr].name);
+    const struct hypercall *h = &hypercall_table[index_nospec(nr, HYPERCALL_COUNT)];
+
+    if (nr < HYPERCALL_COUNT && h->handler)
+        return refuse(-EPERM, "hypercall %s needs privilege\n", h->name);
     return refuse(-ENOSYS, "hypercall %lu: Croft does not have it\n", nr);
 }
 
@@ -133,6 +135,7 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
         return -EFAULT;
     for (uint32_t i = 0; i < count; i++) {
         const struct hypercall *h;
+        uint64_t op;
         long result;
 
         if (i && hypercall_preempt_check())
@@ -142,9 +145,10 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
         if (unlikely(trace_on))
             hypercall_trace(TRC_PV_HYPERCALL_SUBCALL, e.op, (const uint64_t *)e.args);
         pc->in_multicall = true;
-        if (likely(e.op < HYPERCALL_COUNT && (h = &hypercall_table[index_nospec(e.op, HYPERCALL_COUNT)])->handler &&
-                   (!h->privileged || current->domain->is_privileged))) {
-            counters[e.op]++;
+        op = index_nospec(e.op, HYPERCALL_COUNT);
+        h = &hypercall_table[op];
+        if (likely(e.op < HYPERCALL_COUNT && h->handler && (!h->privileged || current->domain->is_privileged))) {
+            counters[op]++;
             result = h->handler(e.args[0], e.args[1], e.args[2], e.args[3], e.args[4]);
         } else {
             result = hypercall_refused(e.op);

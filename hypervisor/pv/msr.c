@@ -10,8 +10,6 @@
 #include "pv/traps.h"
 
 #define MSR_UCODE_REV 0x8b
-#define MSR_PRED_CMD 0x49
-#define PRED_CMD_IBPB 1UL
 #define MSR_MCG_CAP 0x179
 #define MSR_MCG_STATUS 0x17a
 #define MSR_MISC_ENABLE 0x1a0

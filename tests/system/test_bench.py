@@ -26,7 +26,10 @@ def test_a_row_is_measured_in_domain_0(tmp_path):
 # In QEMU's place: says two rows on the serial line, and then nothing any more.
 STUCK = """#!/bin/sh
 for word; do
-    case $word in --version) echo stuck && exit ;; file:*) printf 'micro pipe 20.0\\r\\nmicro mmap failed\\r\\nmicro tcp 7.5\\r\\n' >"${word#file:}" ;; esac
+    case $word in
+    --version) echo stuck && exit ;;
+    file:*) printf 'micro pipe 20.0\\r\\nmicro mmap failed\\r\\nmicro tcp 7.5\\r\\n' >"${word#file:}" ;;
+    esac
 done
 exec sleep 60
 """

@@ -5,7 +5,7 @@ import subprocess
 
 from machine import BUILD
 
-# Before there is a guest: the start of the machine, and of another CPU
+# At the start of the machine, and of a CPU
 AT_START = ("boot/head.S.o", "cpu/trampoline.S.o")
 
 

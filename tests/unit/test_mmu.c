@@ -563,8 +563,8 @@ static void calls_that_are_left_alone(void **state)
     assert_null(V0->pv.held.doomed);
 }
 
-/* What one vcpu is about to take apart, another one takes into use. */
-static void doomed_tables_that_are_found_again(void **state)
+/* The root of a tree whose tables vcpu 0 was about to take apart when its call was interrupted */
+static uint64_t doomed_tree(void)
 {
     uint64_t root = build_tree();
 
@@ -574,6 +574,14 @@ static void doomed_tables_that_are_found_again(void **state)
     between_slices = never_again;
     assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
     assert_non_null(V0->pv.held.doomed);
+    return root;
+}
+
+/* What one vcpu is about to take apart, another one takes into use. */
+static void doomed_tables_that_are_found_again(void **state)
+{
+    uint64_t root = doomed_tree();
+
     preempt = NULL;
     self = 1;
     assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
@@ -763,15 +771,10 @@ static void an_exchange_does_not_lose_dirty_bits(void **state)
 /* A table that only waits to be taken apart has stopped being one by the time of the write. */
 static void writes_to_doomed_tables(void **state)
 {
-    uint64_t root = build_tree(), seen, table;
+    uint64_t seen, table;
     unsigned slot = 0;
 
-    assert_int_equal(mmuext(MMUEXT_PIN_L4_TABLE, root), 0);
-    preempt = always;
-    come_back = false;
-    between_slices = never_again;
-    assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), CONTINUED);
-    assert_non_null(V0->pv.held.doomed);
+    (void)doomed_tree();
     table = V0->pv.held.doomed->mfn[0].n;
     while (!(at(table)[slot] & PTE_PRESENT))
         slot++;
