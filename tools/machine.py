@@ -140,7 +140,8 @@ class Machine:
     def run(self, command, timeout=60, check=True):
         """Runs a shell command in domain 0; returns its output. A status other than 0 is an error."""
         self.send(f"{command}; echo \"<end $?>\"\n")
-        status = int(self.expect(r"<end (\d+)>[\r\n]", timeout).group(1))
+        # A line of Croft's may come between the word and the end of its line.
+        status = int(self.expect(r"<end (\d+)>(?:\(CROFT\)[^\r\n]*[\r\n]+)*[\r\n]", timeout).group(1))
         output = self.child.before.replace("\r", "").strip("\n")
         if check and status:
             raise Trouble(f"{self.name}: status {status} from: {command}\n{output}")
