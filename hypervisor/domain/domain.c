@@ -179,6 +179,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
     d->max_pages = max_pages;
     d->node = NODE_ANY;
     d->weight = BVT_WEIGHT_DEFAULT;
+    d->pv.leaf_refused = PTE_CACHE_L1;
     d->shared_info = alloc_pages(0);
     if (!d->shared_info)
         goto no_memory;
