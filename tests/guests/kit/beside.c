@@ -5,7 +5,8 @@
  */
 #include "victim.h"
 
-#define LIMIT (60 * 1000000000UL)
+#define LIMIT (60 * 1000000000UL) /* ns */
+#define LONG 300000000UL
 
 void kit_beside(void);
 
@@ -16,6 +17,17 @@ static long main_here(__attribute__((unused)) long *a)
     kit_quiet = true;
     guest_main();
     return kit_checks();
+}
+
+/* Of a CPU, in per cent: the victim's, if all of the guest's vcpus are busy */
+static unsigned long fair_share(void)
+{
+    unsigned long cpus;
+
+    if (sysctl(XEN_SYSCTL_physinfo) != 0)
+        panic("no physinfo");
+    cpus = sysctl_op.u.physinfo.nr_cpus;
+    return cpus > guest.vcpus ? 100 : cpus * 100 / (guest.vcpus + 1);
 }
 
 static bool ended(void) { return domain_flags(guest.domid) & XEN_DOMINF_shutdown; }
@@ -38,7 +50,10 @@ static void run(void)
     while (guest.talk->answered != guest.talk->order && !ended() && time_now() - began < LIMIT && victim_lives())
         nap();
     ns = time_now() - began;
-    printf("   the victim had a CPU for %lu of %lu ms\n", (victim_time() - had) / 1000000, ns / 1000000);
+    had = victim_time() - had;
+    printf("   the victim had a CPU for %lu of %lu ms\n", had / 1000000, ns / 1000000);
+    if (ns > LONG)
+        check(had > ns * fair_share() / 200, "at least half of its share, which is %lu %%", fair_share());
     if (crash) {
         check(ended() && (domctl_op.u.getdomaininfo.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask) ==
                              SHUTDOWN_crash,
