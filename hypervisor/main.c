@@ -28,6 +28,7 @@ void main(uint32_t magic, uint32_t info)
 {
     boot_parse(magic, info);
     options_parse(boot_info.cmdline);
+    alloc_fault_set(options.fail_allocation, DOMID_IDLE);
     console_init_early();
     log_info("Croft " CROFT_VERSION ", started by %s (%s), options: %s\n", boot_info.loader, boot_info.protocol,
              boot_info.cmdline);

@@ -308,6 +308,8 @@ static const struct option {
            "Context-switch allowance of Borrowed Virtual Time: how far a vcpu may run ahead of the next one."),
     OPTION("timer_slop", parse_uint, timer_slop, "NANOSECONDS", "50000",
            "How late a timer may be in order to share an interrupt with another one. None is early."),
+    OPTION("fail_allocation", parse_uint, fail_allocation, "NUMBER", "0",
+           "Fault injection, for tests: of Croft's allocations since the start the one with this number fails."),
     {{"placeholder", "", "", "Written by GRUB's scripts in front of the options; means nothing."}, parse_nothing, NULL},
     {{"no-real-mode", "", "", "Written by GRUB's scripts; means nothing: Croft never uses real mode."},
      parse_nothing,

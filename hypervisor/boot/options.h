@@ -21,6 +21,7 @@ struct options {
     uint64_t mem;                /* use only RAM below this, 0: all */
     uint32_t sched_allowance_us; /* BVT context-switch allowance */
     uint32_t timer_slop;         /* ns: sched/timer.c */
+    uint32_t fail_allocation;    /* alloc_fault_set from the start on; 0: none */
 };
 extern struct options options;
 

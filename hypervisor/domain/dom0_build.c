@@ -230,6 +230,7 @@ static void __init give_ports(void)
     }
     b.d->pv.io_ports = ports;
     b.d->pv.io_memory = true;
+    b.d->pv.leaf_refused = 0;
 }
 
 /* Allocates frames until the domain has 'target' of them, the largest pieces first. False: memory ran out. */

@@ -1,5 +1,6 @@
 /* Domains: creation, look-up, crash and shutdown, the end. */
 #include "cpu/fpu.h"
+#include "cpu/panic.h"
 #include "domain/domain.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
@@ -28,11 +29,13 @@ void domains_init(void)
 {
     list_init(&domain_list);
     idle_domain = new_object(struct domain);
-    ASSERT(idle_domain);
+    if (!idle_domain)
+        panic("no memory for the idle domain\n");
     idle_domain->id = DOMID_IDLE_VCPUS;
     strlcpy(idle_domain->name, "idle", sizeof(idle_domain->name));
     current = idle_vcpu_create(0);
-    ASSERT(current);
+    if (!current)
+        panic("no memory for the idle vcpu\n");
     domain_free_init();
     key_register('q', "domains and their vcpus", domain_key_report);
     key_register('0', "domain 0's registers", domain0_registers_report);
@@ -179,6 +182,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
     d->max_pages = max_pages;
     d->node = NODE_ANY;
     d->weight = BVT_WEIGHT_DEFAULT;
+    d->pv.leaf_refused = PTE_CACHE_L1;
     d->shared_info = alloc_pages(0);
     if (!d->shared_info)
         goto no_memory;

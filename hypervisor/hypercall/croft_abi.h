@@ -24,6 +24,10 @@
 /* Second argument: the number that the next domain gets whose creator leaves the choice to Croft, if it is free then, or the
  * next free one. Returns the number that it would have had. */
 #define CROFT_OP_set_next_domid 6
+/* Fault injection, for tests: of the allocations that Croft makes from now on in calls of the domain that the third argument names, the
+ * one with the number that is the second argument fails, as if there were no memory; 0: none. Returns how many were still to come of
+ * the order before: 0 if it has failed. */
+#define CROFT_OP_fail_allocation 7
 
 struct croft_sched {
     uint16_t domid;

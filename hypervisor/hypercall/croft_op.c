@@ -8,6 +8,7 @@
 #include "hypercall/dispatch.h"
 #include "hypercall/domctl.h"
 #include "lib/log.h"
+#include "memory/alloc.h"
 #include "sched/guest_timer.h"
 
 static long sched_get(struct vcpu *v, struct croft_sched *op)
@@ -113,6 +114,8 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
         return 0;
     case CROFT_OP_set_next_domid:
         return domctl_set_next_domid(arg);
+    case CROFT_OP_fail_allocation:
+        return (long)(alloc_fault_set(arg, (domid_t)a3) & ~(1UL << 63));
     default:
         return refuse(-ENOSYS, "croft_op: command %u\n", command);
     }

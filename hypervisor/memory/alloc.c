@@ -128,6 +128,36 @@ static void insert_run(uint64_t m, uint64_t count)
     }
 }
 
+/* ----- fault injection ----- */
+
+static volatile uint64_t fault_in; /* allocations from now on; 0: none fails */
+static volatile unsigned fault_domid;
+
+uint64_t alloc_fault_set(uint64_t n, unsigned domid)
+{
+    uint64_t left = __atomic_exchange_n(&fault_in, 0, __ATOMIC_RELAXED);
+
+    fault_domid = domid;
+    __atomic_store_n(&fault_in, n, __ATOMIC_RELEASE);
+    return left;
+}
+
+bool alloc_fault_due(void)
+{
+    uint64_t left = READ_ONCE(fault_in);
+
+    if (likely(!left) || (fault_domid != DOMID_IDLE && current->domain->id != fault_domid))
+        return false;
+    do
+        if (!left)
+            return false;
+    while (!__atomic_compare_exchange_n(&fault_in, &left, left - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    if (left > 1)
+        return false;
+    log_info("fault injection: an allocation fails\n");
+    return true;
+}
+
 /* ----- taking blocks ----- */
 
 /* The first block in the zone's lists that lies below 'limit' (a frame number); 0 if there is none. */
@@ -173,7 +203,7 @@ static uint64_t take_from_zone(struct zone *z, unsigned order, uint64_t limit)
 /* A block that is in no list any more but still marked free; 0: there is none. The wanted node first, then others. */
 static uint64_t take_block(unsigned order, unsigned node, uint64_t limit)
 {
-    if (order > MAX_ORDER)
+    if (order > MAX_ORDER || unlikely(alloc_fault_due()))
         return 0;
     if (node == NODE_ANY)
         node = this_cpu()->node;

@@ -54,6 +54,14 @@ uint64_t alloc_total_count(void); /* frames ever given to the allocator */
 uint64_t alloc_node_free(unsigned node);
 uint64_t alloc_node_total(unsigned node);
 
+/*
+ * Fault injection, for tests: of the allocations to come, of pages and of objects, in calls of domain 'domid', the n-th fails, as if
+ * there were no memory; DOMID_IDLE: whoever's. 0 takes that back. Returns what was still to come of the order before: 0 if there was
+ * none or it has failed. The log says where it fails.
+ */
+uint64_t alloc_fault_set(uint64_t n, unsigned domid);
+bool alloc_fault_due(void); /* this one fails: for alloc.c and heap.c */
+
 void *heap_alloc(size_t size); /* zeroed, 16-byte aligned, 64 from 64 bytes on; null if none. Any size. */
 void heap_free(void *p);       /* null is fine */
 #define new_object(type) ((type *)heap_alloc(sizeof(type)))

@@ -145,6 +145,8 @@ void *heap_alloc(size_t size)
     uint64_t pages = size / PAGE_SIZE + (size % PAGE_SIZE != 0);
     mfn_t m;
 
+    if (unlikely(alloc_fault_due()))
+        return NULL;
     if (size <= 1UL << LARGEST_SHIFT)
         return small_alloc(size <= 1UL << SMALLEST_SHIFT ? 0 : ilog2(size - 1) + 1 - SMALLEST_SHIFT);
     m = alloc_frame_run(pages, NODE_ANY);

@@ -15,6 +15,7 @@
 #define PTE_DIRTY (1UL << 6)
 #define PTE_PSE (1UL << 7) /* in L2 and L3 */
 #define PTE_PAT (1UL << 7) /* in L1 */
+#define PTE_CACHE_L1 (PTE_PWT | PTE_PCD | PTE_PAT)
 #define PTE_GLOBAL (1UL << 8)
 #define PTE_NX (1UL << 63)
 #define PTE_ADDR 0x000ffffffffff000UL

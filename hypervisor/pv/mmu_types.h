@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) int leaf_get(struct mmu_context *c,
 {
     mfn_t m = pte_mfn(*e);
 
-    if (unlikely(!mfn_valid(m) || !c->frames))
+    if (unlikely(!mfn_valid(m) || !c->frames || *e & c->l.d->pv.leaf_refused))
         return leaf_get_special(c, e);
     if (unlikely(
             !(*e & PTE_WRITE ? frame_writable_get(frame_of(m), c->frames) : frame_ref_get(frame_of(m), c->frames->id))))
@@ -67,6 +67,13 @@ static inline __attribute__((always_inline)) int leaf_get(struct mmu_context *c,
     *e = (*e | PTE_USER) & ~PTE_GLOBAL;
     return 0;
 }
+
+/*
+ * Bits that no entry of a guest's for a table may have. Bits 52-62 are free for software, as the processor has them without
+ * protection keys. Memory that is reached past the caches is another than what Croft has checked through them: so tables are
+ * read through the caches, and so are the pages of who has no devices (leaf_refused).
+ */
+#define DISALLOWED_TABLE (PTE_PSE | PTE_GLOBAL | PTE_PWT | PTE_PCD)
 
 /* References for the target of one entry of a table of this level; corrects *e as the ABI wants it. 0, -EINVAL, MMU_RESTART. */
 static inline __attribute__((always_inline)) int entry_get(struct mmu_context *c, unsigned level, uint64_t *e)

@@ -31,6 +31,7 @@ struct pv_domain {
     struct mmu_held held;    /* of others who work on its page tables: the builder, the end of the domain */
     unsigned long *io_ports; /* bitmap of 65,536 ports the domain may use; null: none */
     bool io_memory;          /* may map every frame that is not RAM and not Croft's (domain 0) */
+    uint64_t leaf_refused;   /* bits that its L1 entries may not have: PTE_CACHE_L1, but with io_memory */
     uint32_t pci_cf8;        /* what it wrote last to port 0xcf8 */
     uint8_t cmos_index;      /* ... and to 0x70 */
 };

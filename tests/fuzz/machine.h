@@ -374,6 +374,7 @@ static void start_domain(unsigned n, uint64_t *root)
     frame_share(virt_to_mfn(d->shared_info), d, true);
     list_add_tail(&domain_list, &d->list);
     listed[n] = true;
+    d->pv.leaf_refused = PTE_CACHE_L1;
     REQUIRE(event_init_domain(d) == 0 && grant_init_domain(d, 2, 1, 1) == 0);
     event_set_limit(d, MAX_PORTS);
     for (unsigned i = 0; i < 2; i++) {

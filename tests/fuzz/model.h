@@ -67,6 +67,7 @@ static void count_leaf(unsigned dom, uint64_t e)
     uint64_t m = pte_mfn(e).n;
     bool writable = e & PTE_WRITE;
 
+    REQUIRE(!(e & PTE_CACHE_L1) || (dom == 0 && io_memory));
     if (!is_ram(m)) {
         REQUIRE(m - IO_MFN < IO_COUNT && dom == 0 && io_memory);
         return;
@@ -92,7 +93,7 @@ static void count_table(uint64_t m, unsigned level)
         if (level == 4 && l4_slot_is_ours(i)) {
             REQUIRE(e == host_l4[i]);
         } else if (level > 1) {
-            REQUIRE(!(e & (PTE_PSE | PTE_GLOBAL)) && (e & PTE_USER) && owner[pte_mfn(e).n % RAM_END] == owner[m]);
+            REQUIRE(!(e & DISALLOWED_TABLE) && (e & PTE_USER) && owner[pte_mfn(e).n % RAM_END] == owner[m]);
             count_table(pte_mfn(e).n, level - 1);
         } else {
             REQUIRE((e & PTE_USER) && !(e & PTE_GLOBAL));
@@ -284,6 +285,8 @@ static bool may_map(const struct who *w, uint64_t e)
 {
     uint64_t m = pte_mfn(e).n;
 
+    if ((e & PTE_CACHE_L1) && !(w->tables == 0 && io_memory))
+        return false;
     if (!is_ram(m))
         return w->tables == 0 && io_memory && m - IO_MFN < IO_COUNT;
     if (w->frames != w->tables && w->frames < DOMS && !alive[w->frames])
@@ -306,7 +309,7 @@ static bool may_be_table(const struct who *w, uint64_t m, unsigned level)
 
         if (level == 4 && l4_slot_is_ours(i))
             continue;
-        if (level == 1 ? !may_map(w, e) : (e & (PTE_PSE | PTE_GLOBAL)) || !may_be_table(w, pte_mfn(e).n, level - 1))
+        if (level == 1 ? !may_map(w, e) : (e & DISALLOWED_TABLE) || !may_be_table(w, pte_mfn(e).n, level - 1))
             return false;
     }
     return true;
@@ -315,7 +318,7 @@ static bool may_be_table(const struct who *w, uint64_t m, unsigned level)
 /* One entry of a table in use at this level */
 static bool may_replace(const struct who *w, unsigned level, unsigned slot, uint64_t old, uint64_t e)
 {
-    uint64_t kind = PTE_ADDR | (level == 1 ? PTE_WRITE : PTE_PSE | PTE_GLOBAL);
+    uint64_t kind = PTE_ADDR | (level == 1 ? PTE_WRITE | PTE_CACHE_L1 : DISALLOWED_TABLE);
 
     if (level == 4 && l4_slot_is_ours(slot))
         return false;
@@ -323,7 +326,7 @@ static bool may_replace(const struct who *w, unsigned level, unsigned slot, uint
         return true;
     if (level == 1)
         return may_map(w, e);
-    return !(e & (PTE_PSE | PTE_GLOBAL)) && may_be_table(w, pte_mfn(e).n, level - 1);
+    return !(e & DISALLOWED_TABLE) && may_be_table(w, pte_mfn(e).n, level - 1);
 }
 
 static unsigned live_level(uint64_t m)

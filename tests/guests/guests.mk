@@ -1,5 +1,6 @@
 # Test guests: every folder here but kit/ is one; its sources and the kit give build/tests/guests/NAME.elf.
-# make guests    builds and runs them all on $(GUESTS_HV)
+# make guests    builds and runs them all on $(GUESTS_HV), those that can also without privilege beside a victim
+# make guests-cpus    the same with 1, 2 and 4 CPUs each
 # make fuzz-guest SECONDS=3600 SEED=1    the random guest for long; what it says is in build/logs/fuzz-guest/random.log
 GUESTS_DIR := tests/guests
 GUESTS_OUT := build/$(GUESTS_DIR)
@@ -29,10 +30,12 @@ $(GUESTS_OUT)/$(1).elf: $(call guests_objects,$(1)) $(GUESTS_KIT) $(GUESTS_DIR)/
 endef
 $(foreach guest,$(GUESTS),$(eval $(call guests_link,$(guest))))
 
-.PHONY: guests guests-build
+.PHONY: guests guests-cpus guests-build
 guests-build: $(GUESTS_ELFS)
 guests: guests-build $(GUESTS_HV)
-	HV=$(GUESTS_HV) $(GUESTS_DIR)/run
+	HV=$(GUESTS_HV) $(GUESTS_DIR)/run --beside
+guests-cpus: guests-build $(GUESTS_HV)
+	HV=$(GUESTS_HV) $(GUESTS_DIR)/run --beside --cpus 1,2,4 --logs build/logs/guests-cpus
 
 SECONDS ?= 3600
 SEED ?= 1

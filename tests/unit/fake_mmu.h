@@ -347,7 +347,7 @@ static void walk_table(unsigned cpu, mfn_t m, unsigned level)
         if (level == 4 && l4_slot_is_ours(i)) {
             REQUIRE(e == host_l4[i]);
         } else if (level > 1) {
-            REQUIRE(!(e & PTE_PSE));
+            REQUIRE(!(e & DISALLOWED_TABLE));
             walk_table(cpu, to, level - 1);
         } else if (to.n >= RAM_FRAMES || frame_owner(&frames[to.n]) == DOMID_IO) {
             enum io_access a = io_frame_access(to);
@@ -355,6 +355,7 @@ static void walk_table(unsigned cpu, mfn_t m, unsigned level)
             REQUIRE(d->pv.io_memory && a != IO_NONE && (a == IO_FULL || !(e & PTE_WRITE)));
         } else {
             check_leaf(d, to.n, e);
+            REQUIRE(d->pv.io_memory || !(e & PTE_CACHE_L1));
             REQUIRE(!(e & PTE_WRITE) || !(frames[to.n].control & FRAME_SHARED_RO));
             tlb[cpu].read[to.n] = 1;
             /* The bit of the last level alone: the tables above may get theirs at any time. */
@@ -650,6 +651,7 @@ static void start_domain(unsigned n)
     d->id = (domid_t)(n + 1);
     d->vcpu_count = 2;
     d->pv.io_memory = n == 0;
+    d->pv.leaf_refused = n == 0 ? 0 : PTE_CACHE_L1;
     d->refs = 2; /* its life, its frames */
     d->shared_info = mfn_to_virt(MFN(SHARED_INFO_OF(n)));
     tlb_flush_since(&cpu_online, frames[SHARED_INFO_OF(n)].tlb_stamp);

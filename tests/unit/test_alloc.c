@@ -512,6 +512,37 @@ static void test_memory_used_up(void **state)
     check_all();
 }
 
+/* ----- fault injection ----- */
+
+static void test_the_third_allocation_fails(void **state)
+{
+    struct domain calling = {.id = 5};
+    struct vcpu v = {.domain = &calling};
+    void *page[4];
+
+    assert_int_equal(alloc_fault_set(3, DOMID_IDLE), 0);
+    for (unsigned i = 0; i < 4; i++)
+        page[i] = alloc_pages(0);
+    assert_true(page[0] && page[1] && !page[2] && page[3]);
+    assert_int_equal(alloc_fault_set(2, 5), 0);
+    boot_cpu.current_vcpu = &v;
+    calling.id = 6; /* another's are not counted */
+    page[2] = alloc_pages(0);
+    assert_non_null(page[2]);
+    calling.id = 5;
+    free_pages(page[2], 0);
+    page[2] = alloc_pages(0);
+    assert_non_null(page[2]);
+    assert_int_equal(alloc_fault_set(1, 5), 1); /* that order is taken back */
+    assert_true(mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN));
+    assert_int_equal(dom->tot_pages, 0);
+    assert_int_equal(alloc_fault_set(0, 0), 0);
+    boot_cpu.current_vcpu = NULL;
+    for (unsigned i = 0; i < 4; i++)
+        free_pages(page[i], 0);
+    check_all();
+}
+
 /* ----- claims ----- */
 
 static struct domain *other_domain(domid_t id)
@@ -740,6 +771,7 @@ int main(void)
         cmocka_unit_test(test_buddies_join),
         cmocka_unit_test(test_random_operations),
         cmocka_unit_test(test_memory_used_up),
+        cmocka_unit_test(test_the_third_allocation_fails),
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_each_frame_is_released_once),
         cmocka_unit_test(test_frames_on_their_way_to_a_dying_domain),

@@ -59,6 +59,14 @@ void free_frame_run(mfn_t start, uint64_t count)
     }
     taken_count -= count;
 }
+static bool fault_due; /* for one allocation */
+bool alloc_fault_due(void)
+{
+    bool due = fault_due;
+
+    fault_due = false;
+    return due;
+}
 mfn_t alloc_frames(unsigned order, unsigned node) { return alloc_frame_run(1UL << order, node); }
 void free_frames(mfn_t start, unsigned order) { free_frame_run(start, 1UL << order); }
 
@@ -203,6 +211,16 @@ static void test_random_operations(void **state)
 }
 
 /* An empty page goes back at once: free memory does not depend on what was allocated before, nor on the order of frees. */
+static void test_an_injected_fault(void **state)
+{
+    void *p = heap_alloc(100); /* there is room for more on its page */
+
+    fault_due = true;
+    assert_null(heap_alloc(100));
+    assert_non_null(p);
+    heap_free(p);
+}
+
 static void test_pages_go_back(void **state)
 {
     unsigned before = taken_count;
@@ -223,7 +241,7 @@ int main(void)
         cmocka_unit_test(test_sizes_alignment_zero), cmocka_unit_test(test_large_takes_whole_pages_only),
         cmocka_unit_test(test_absurd_sizes),         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_wrong_free_is_caught), cmocka_unit_test(test_random_operations),
-        cmocka_unit_test(test_pages_go_back),
+        cmocka_unit_test(test_an_injected_fault), cmocka_unit_test(test_pages_go_back),
     };
 
     return cmocka_run_group_tests(tests, setup_machine, NULL);

@@ -76,6 +76,12 @@ static void leaf_entries_that_are_refused(void **state)
     self = 2;
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(IO_FULL_MFN, RO))); /* a domain without devices */
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(SHARED_RW, RO)));   /* shared with another domain */
+    refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RO) | PTE_PCD)); /* past the caches: for devices only */
+    refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW) | PTE_PWT));
+    refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW) | PTE_PAT));
+    assert_int_equal(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW)), 0);
+    refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW) | PTE_PCD)); /* a small change */
+    assert_int_equal(set_entry(dom_mfn(1, ROOT_L1), 300, 0), 0);
     self = 0;
     assert_true(at(l1)[300] == old);
     assert_int_equal(FRAME_REFS(frames[dom_mfn(1, 8)].control), 2);
@@ -119,7 +125,10 @@ static void table_entries_that_are_refused(void **state)
     refused(set_entry(l2, 5, entry(m, RW | PTE_PSE)));
     refused(set_entry(l3, 5, entry(m, RW | PTE_PSE)));
     refused(set_entry(l2, 5, entry(m, RW | PTE_GLOBAL)));
+    refused(set_entry(l2, 5, entry(m, RW | PTE_PCD)));
+    refused(set_entry(l4, 5, entry(m, RW | PTE_PWT)));
     refused(set_entry(l2, 0, at(l2)[0] | PTE_PSE)); /* the present table, made large */
+    refused(set_entry(l2, 0, at(l2)[0] | PTE_PWT)); /* ... read past the caches */
     refused(set_entry(l2, 5, entry(l2, RW)));       /* itself, higher ones */
     refused(set_entry(l2, 5, entry(l3, RW)));
     refused(set_entry(l4, 5, entry(l4, RW)));

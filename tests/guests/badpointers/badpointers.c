@@ -1,3 +1,4 @@
+/* run: beside=yes */
 /*
  * Every hypercall with pointers to nothing, to the hypervisor, to what is not writable, across the end of a
  * mapping and of the address space: an error each time, nothing written, and never a crash.
@@ -195,6 +196,8 @@ static bool acceptable(long got, long want)
 {
     if (want == COUNT_DONE)
         return got <= 0 && got >= -4095;
+    if (kit_is_child() && got == -EPERM)
+        return true;
     return want == ANY ? got < 0 && got >= -4095 : got == want;
 }
 
@@ -234,6 +237,8 @@ static void sweep_writer(const struct call *c)
 /* Pointers inside the structures that calls take. */
 static void inner_pointers(void)
 {
+    long privileged = kit_is_child() ? -EPERM : -EFAULT;
+
     for (unsigned i = 0; i < COUNT(pointers); i++) {
         unsigned long p = pointers[i].address;
         struct sched_poll poll = {.nr_ports = 4, .timeout = 1};
@@ -256,7 +261,7 @@ static void inner_pointers(void)
         if (p != 0) { /* null asks for the count */
             set_xen_guest_handle(map.buffer, (void *)p);
             got = memory_op(XENMEM_machine_memory_map, &map);
-            check_quiet(got == -EFAULT, "machine_memory_map, buffer %s: %ld", pointers[i].what, got);
+            check_quiet(got == privileged, "machine_memory_map, buffer %s: %ld", pointers[i].what, got);
         }
         set_xen_guest_handle(r.extent_start, (xen_pfn_t *)p);
         got = memory_op(XENMEM_decrease_reservation, &r);
@@ -271,7 +276,7 @@ static void inner_pointers(void)
 
         set_xen_guest_handle(l.extent_start, (xen_pfn_t *)p);
         got = memory_op(XENMEM_machphys_mfn_list, &l);
-        check_quiet(got == -EFAULT, "machphys_mfn_list, extents %s: %ld", pointers[i].what, got);
+        check_quiet(got == privileged, "machphys_mfn_list, extents %s: %ld", pointers[i].what, got);
 
         set_xen_guest_handle(g.frame_list, (xen_pfn_t *)p);
         g.status = 0;

@@ -1,4 +1,4 @@
-/* run: append="dom0_max_vcpus=2 maxcpus=1" */
+/* run: beside=yes append="dom0_max_vcpus=2 maxcpus=1" */
 /*
  * Two vcpus on one CPU, each with its own values in all x87, SSE and AVX registers: kept over yields, timer ticks
  * and blocking. The task-switched flag is each vcpu's own.

@@ -1,4 +1,4 @@
-/* run: time=60 */
+/* run: beside=yes time=60 */
 /*
  * Every hypercall number with arguments that are nothing, everything, or plausible: no answer is wrong, but the
  * hypervisor and this domain must live. Left out is only what is asked to end or to stop the domain.

@@ -1,3 +1,4 @@
+/* run: beside=yes */
 /*
  * The iret hypercall with frames that no kernel should make: selectors of the hypervisor, data as code, addresses
  * that are none, flags that only ring 0 may set. What comes of each is a fault or the failsafe callback, or

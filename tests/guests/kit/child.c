@@ -14,6 +14,7 @@ _Static_assert(sizeof(struct child_talk) <= PAGE_SIZE, "the talk page");
 struct xen_domctl domctl_op;
 struct xen_sysctl sysctl_op;
 uint32_t child_max_port = -1U;
+unsigned child_pool_pages = 48;
 
 static struct vcpu_guest_context context;
 static bool slots_used[CHILDREN];
@@ -122,7 +123,8 @@ static unsigned long address_in_child(unsigned page) { return IMAGE_START + page
 
 /* The pages behind the image and the pool */
 enum { START_INFO, FRAME_LIST, TABLE4, TABLE3, TABLE2, TABLE1, EXTRA_PAGES };
-static unsigned extra(unsigned which) { return image_pages() + CHILD_POOL_PAGES + which; }
+unsigned child_pool_limit(void) { return CHILD_MAX_PAGES - image_pages() - EXTRA_PAGES; }
+static unsigned extra(unsigned which) { return image_pages() + child_pool_pages + which; }
 
 long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t flags)
 {
@@ -139,7 +141,7 @@ void child_create(struct child *c, unsigned vcpus)
     while (c->slot < CHILDREN && slots_used[c->slot])
         c->slot++;
     c->vcpus = vcpus;
-    c->pages = image_pages() + CHILD_POOL_PAGES + EXTRA_PAGES;
+    c->pages = image_pages() + child_pool_pages + EXTRA_PAGES;
     if (c->slot == CHILDREN || c->pages > CHILD_MAX_PAGES)
         panic("no slot for a child of %u pages", c->pages);
     slots_used[c->slot] = true;
@@ -237,7 +239,7 @@ void child_fill(struct child *c)
     for (unsigned i = 0; i < image_pages(); i++)
         copy_page(in_window(c, i), (void *)address_in_child(i));
     memset(c->talk, 0, sizeof(*c->talk));
-    memset(in_window(c, image_pages()), 0, CHILD_POOL_PAGES * PAGE_SIZE);
+    memset(in_window(c, image_pages()), 0, child_pool_pages * PAGE_SIZE);
     memset(list, 0, PAGE_SIZE);
     for (unsigned i = 0; i < c->pages; i++)
         list[virt_to_pfn((void *)address_in_child(i))] = c->frames[i];
@@ -302,15 +304,17 @@ void child_unpause(struct child *c)
         panic("unpausedomain of d%u: %ld", c->domid, rc);
 }
 
-void child_start(struct child *c)
+void child_start_with(struct child *c, unsigned vcpus)
 {
-    child_create(c, 1);
+    child_create(c, vcpus);
     child_populate(c);
     child_fill(c);
     child_set_context(c);
     child_connect(c);
     child_unpause(c);
 }
+
+void child_start(struct child *c) { child_start_with(c, 1); }
 
 /* ---- The end ---- */
 
@@ -354,6 +358,13 @@ void child_end(struct child *c)
 unsigned long child_frame(struct child *c, void *p) { return c != NULL ? c->frames[page_of(p)] : virt_to_mfn(p); }
 
 /* ---- Talking ---- */
+
+void nap(void)
+{
+    struct sched_poll poll = {.timeout = time_now() + 5000000};
+
+    sched_op(SCHEDOP_poll, &poll);
+}
 
 /* Until the port has an event or some time has passed; nobody handles the event. */
 static void wait_for_port(uint32_t port, const volatile uint32_t *value, uint32_t old)
@@ -422,7 +433,7 @@ void kit_child_write(const char *text, unsigned length)
 {
     struct child_talk *t = &kit_talk;
 
-    if (t->text_length + length >= sizeof(t->text))
+    if (t->text_length + length >= sizeof(t->text) || (kit_quiet && !strprefix(text, "FAIL") && !strprefix(text, "GUEST")))
         return;
     memcpy(t->text + t->text_length, text, length);
     t->text_length += length;
@@ -434,7 +445,7 @@ void kit_child_main(void)
 {
     struct child_talk *t = &kit_talk;
 
-    pool_reset(CHILD_POOL_PAGES);
+    pool_reset(child_pool_pages);
     memset(event_handlers, 0, sizeof(event_handlers));
     memset((void *)event_counts, 0, sizeof(event_counts));
     memset(trap_hooks, 0, sizeof(trap_hooks));

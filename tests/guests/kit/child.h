@@ -17,7 +17,6 @@
 #include <xen/sysctl.h>
 
 #define CHILDREN 130         /* at a time */
-#define CHILD_POOL_PAGES 48U /* for page_alloc in a child */
 #define CHILD_MAX_PAGES 256U /* image, pool, start_info, list of frames, tables: in one L1 table */
 #define CHILD_SPARE_PAGES 64 /* what it may have beyond those */
 #define CHILD_ARGS 8
@@ -45,7 +44,10 @@ struct child {
     xen_pfn_t frames[CHILD_MAX_PAGES];
 };
 
-extern uint32_t child_max_port; /* of those that are created from now on */
+/* Of those that are created from now on */
+extern uint32_t child_max_port;
+extern unsigned child_pool_pages; /* for page_alloc in it */
+unsigned child_pool_limit(void);
 
 /* The steps of building, in order. Each panics if it is refused. */
 void child_create(struct child *c, unsigned vcpus); /* no memory, no context; a limit of memory */
@@ -54,7 +56,8 @@ void child_fill(struct child *c); /* the image, tables, pinned; the talk page st
 void child_set_context(struct child *c);
 void child_connect(struct child *c); /* the channel */
 void child_unpause(struct child *c);
-void child_start(struct child *c); /* all of these, with one vcpu */
+void child_start_with(struct child *c, unsigned vcpus); /* all of these */
+void child_start(struct child *c);                      /* ... with one vcpu */
 
 /* Takes domain 0's hands off it (mapping and channel) and destroys it: the result of destroydomain. */
 void child_let_go(struct child *c);
@@ -70,6 +73,7 @@ void child_begin(struct child *c, child_function_t *f, const long *args);
 bool child_wait(struct child *c);
 long child_call_at(struct child *c, child_function_t *f, const long *args);
 #define child_call(c, f, ...) child_call_at(c, f, (const long[CHILD_ARGS]){__VA_ARGS__})
+void nap(void); /* some milliseconds, while others work */
 static inline struct child_talk *talk_of(struct child *c) { return c != NULL ? c->talk : &kit_talk; }
 /* A hypercall of the form (cmd, pointer to op, count) by the child, or by domain 0; op is copied there and back. */
 long op_by(struct child *c, unsigned nr, unsigned cmd, void *op, size_t size, unsigned count);

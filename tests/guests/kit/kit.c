@@ -10,6 +10,7 @@ struct shared_info *shared_info = (struct shared_info *)shared_info_page;
 trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 uint64_t kit_failsafe_selectors[4];
 
+bool kit_quiet;
 static unsigned checks, failures;
 static char first_failure[200];
 
@@ -23,6 +24,7 @@ long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
 extern char kit_try_resume[];
 void kit_main(struct start_info *si);
 void kit_trap(struct regs *r);
+void kit_beside(void);
 
 unsigned vcpu_id(void)
 {
@@ -78,7 +80,8 @@ static void report(bool ok, const char *format, va_list list)
     char text[200];
 
     vsnprintf(text, sizeof(text), format, list);
-    printf("%s %s\n", ok ? "ok" : "FAIL", text);
+    if (!ok || !kit_quiet)
+        printf("%s %s\n", ok ? "ok" : "FAIL", text);
     if (!ok && failures++ == 0)
         memcpy(first_failure, text, sizeof(first_failure));
 }
@@ -276,6 +279,9 @@ void kit_main(struct start_info *si)
         kit_child_main();
     }
     printf("guest %s starts\n", guest_name);
-    guest_main();
+    if (argument_present("beside"))
+        kit_beside();
+    else
+        guest_main();
     verdict();
 }

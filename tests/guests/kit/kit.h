@@ -102,6 +102,7 @@ bool check_equal_at(const char *what, long got, long want);
 bool check_negative_at(const char *what, long got);
 #define check_equal(expression, want) check_equal_at(#expression, (long)(expression), (long)(want))
 #define check_negative(expression) check_negative_at(#expression, (long)(expression))
+extern bool kit_quiet; /* nothing is printed but what is wrong */
 unsigned kit_checks(void);
 unsigned kit_failures(void);
 bool argument_present(const char *word); /* on the guest's command line */

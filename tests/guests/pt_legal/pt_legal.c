@@ -1,3 +1,4 @@
+/* run: beside=yes */
 /* The page-table work that kernels do every day: all of it must be allowed, and have just the effect it should. */
 #include "kit.h"
 

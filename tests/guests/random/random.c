@@ -15,15 +15,13 @@
 #define NS_PER_S 1000000000UL
 #define LIFE NS_PER_S            /* of one random guest */
 #define STILL (NS_PER_S / 3)     /* so long without a step: it has stopped itself */
-#define PATIENCE (30 * NS_PER_S) /* for the victim's next round: the host's own load comes on top */
 #define RANDOM_DOMID 90
 
-static struct child victim, hostile;
+static struct child hostile;
 static unsigned long lives, ends[SHUTDOWN_MAX + 1], still, destroyed;
 static uint64_t tried[NUMBERS], succeeded[NUMBERS];
-static uint64_t victim_seen_at;
 static uint64_t beside, victim_had; /* the victim's time on the CPU, of that beside a random guest */
-static long victim_rounds, frames;
+static long frames;
 
 /* The last one on the command line counts. */
 static unsigned long option(const char *name, unsigned long otherwise)
@@ -39,34 +37,6 @@ static unsigned long option(const char *name, unsigned long otherwise)
     }
     return value;
 }
-
-static void nap(void)
-{
-    struct sched_poll poll = {.timeout = time_now() + 5000000};
-
-    sched_op(SCHEDOP_poll, &poll);
-}
-
-static bool victim_lives(void)
-{
-    uint64_t t = time_now();
-    long rounds = ((volatile long *)victim.talk->a)[VICTIM_ROUNDS];
-
-    if (rounds != victim_rounds) {
-        victim_rounds = rounds;
-        victim_seen_at = t;
-    }
-    return check_quiet(victim.talk->answered != victim.talk->order, "the victim found something: %s",
-                       victim.talk->text) &&
-           check_quiet(domain_flags(victim.domid) >= 0 && (domctl_op.u.getdomaininfo.flags & XEN_DOMINF_shutdown) == 0,
-                       "the victim ended") &&
-           check_quiet(t - victim_seen_at < PATIENCE, "the victim has not had the CPU for %lu ns",
-                       t - victim_seen_at) &&
-           check_quiet((uint64_t)((volatile long *)victim.talk->a)[VICTIM_TIME] < time_now() + 1000000,
-                       "the victim's time is ahead");
-}
-
-static uint64_t victim_time(void) { return domain_flags(victim.domid) < 0 ? 0 : domctl_op.u.getdomaininfo.cpu_time; }
 
 /* Until it has ended, stands still, or is old enough */
 static void watch(unsigned vcpus)
@@ -124,13 +94,8 @@ static void one_life(unsigned long seed, unsigned vcpus)
     uint64_t began, had;
 
     hypercall(__HYPERVISOR_croft_op, CROFT_OP_set_next_domid, RANDOM_DOMID, 0, 0, 0);
-    child_create(&hostile, vcpus);
+    child_start_with(&hostile, vcpus);
     check_quiet(hostile.domid == RANDOM_DOMID, "the last random guest's number is in use");
-    child_populate(&hostile);
-    child_fill(&hostile);
-    child_set_context(&hostile);
-    child_connect(&hostile);
-    child_unpause(&hostile);
     child_begin(&hostile, random_here,
                 (const long[CHILD_ARGS]){[ARG_SEED] = (long)seed,
                                          [ARG_VCPUS] = vcpus,
@@ -170,10 +135,7 @@ static unsigned long run(unsigned long seed, uint64_t ns, unsigned vcpus)
     uint64_t began = time_now();
     unsigned long first = seed;
 
-    child_start(&victim);
-    child_begin(&victim, victim_here, (const long[CHILD_ARGS]){[VICTIM_NEIGHBOUR] = RANDOM_DOMID});
-    victim_seen_at = time_now();
-    victim_rounds = 0;
+    victim_start(RANDOM_DOMID);
     beside = victim_had = 0;
     do
         one_life(seed++, vcpus);
@@ -181,10 +143,7 @@ static unsigned long run(unsigned long seed, uint64_t ns, unsigned vcpus)
     if (beside > NS_PER_S)
         check(victim_had > beside / 4, "the victim had the CPU for %lu of %lu ms", victim_had / 1000000,
               beside / 1000000);
-    victim.talk->a[VICTIM_STOP] = 1;
-    check(child_wait(&victim) && victim.talk->result == 0, "the victim is unharmed after %ld rounds",
-          victim.talk->a[VICTIM_ROUNDS]);
-    child_end(&victim);
+    victim_end();
     return seed;
 }
 

@@ -1,7 +1,7 @@
 #ifndef RANDOM_H
 #define RANDOM_H
 
-#include "child.h"
+#include "victim.h"
 
 #define RANDOM_VCPUS 2U
 #define NUMBERS 64U           /* of hypercalls; what is none is counted at the first three that do not exist */
@@ -29,10 +29,5 @@ enum {
 
 /* The random guest's only function: without an end, but that something it did ends it. */
 long random_here(long *a);
-
-/* The victim: checks itself until it is told to stop, and tells its rounds and its time at the last of them. Its neighbour is
- * the random guest's number. The result is 0 if nothing was wrong; what was is printed. */
-enum { VICTIM_STOP, VICTIM_ROUNDS, VICTIM_TIME, VICTIM_NEIGHBOUR };
-long victim_here(long *a);
 
 #endif

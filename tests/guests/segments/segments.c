@@ -1,4 +1,4 @@
-/* run: append="dom0_max_vcpus=2 maxcpus=1" */
+/* run: beside=yes append="dom0_max_vcpus=2 maxcpus=1" */
 /*
  * Descriptor tables: what may be in them, loading selectors, segment bases, and the failsafe callback when a
  * selector went bad while the vcpu was not running (two vcpus share one CPU here, so every yield switches).

@@ -1,4 +1,4 @@
-/* run: smp=2 append="dom0_max_vcpus=2" time=40 */
+/* run: beside=yes smp=2 append="dom0_max_vcpus=2" time=40 */
 /*
  * A second vcpu: starting, stopping, IPIs; and what must hold when two of them share page tables: no translation
  * outlives the call that ended it, and no page changes its use while one of them could still write it.

@@ -1,14 +1,19 @@
-/*
- * The victim: it lives beside the random guest, grants it two pages and offers it some event channels, and looks all the
- * while whether its own memory, page tables, registers and time are as they should be.
- */
-#include "random.h"
+/* The victim: see victim.h. */
+#include "victim.h"
 
+#define PATIENCE (30 * 1000000000UL) /* ns, for its next round: the host's own load comes on top */
 #define PAGES 24U
 #define WORDS (PAGE_SIZE / 8)
-#define GRANTED 3U /* of the pages, those from 0 on: read-only for the random guest */
+#define GRANTED 3U /* of the pages, those from 0 on: read-only for the neighbour */
 #define TABLE_VA TEST_VA
 #define FS_BASE 0x00001234567000UL
+
+/* Its arguments; it tells the rounds that it has made, and its time at the last of them. */
+enum { STOP, NEIGHBOUR, ROUNDS, TIME };
+
+struct child victim;
+static long rounds_seen; /* by domain 0, at this time: */
+static uint64_t seen_at;
 
 static uint64_t *pages[PAGES];
 static uint64_t round_of[PAGES];
@@ -97,7 +102,7 @@ static bool state_stays(void)
     return (((uint64_t)high << 32) | low) == FS_BASE && get_debugreg(3) == TEST_VA2 && get_debugreg(7) == 0x400;
 }
 
-long victim_here(long *a)
+static long victim_here(long *a)
 {
     uint64_t tables, last = time_now();
 
@@ -105,11 +110,11 @@ long victim_here(long *a)
         pages[i] = page_alloc();
         fill(i, 0);
     }
-    offer((unsigned)a[VICTIM_NEIGHBOUR]);
+    offer((unsigned)a[NEIGHBOUR]);
     set_segment_base(SEGBASE_FS, FS_BASE);
     set_debugreg(3, TEST_VA2);
     tables = tables_sum();
-    for (unsigned i = 0; *(volatile long *)&a[VICTIM_STOP] == 0; i++) {
+    for (unsigned i = 0; *(volatile long *)&a[STOP] == 0; i++) {
         unsigned page = i % PAGES;
         uint64_t t = time_now();
 
@@ -122,8 +127,46 @@ long victim_here(long *a)
         if (page >= GRANTED)
             fill(page, i);
         last = t;
-        a[VICTIM_TIME] = (long)t;
-        a[VICTIM_ROUNDS]++;
+        a[TIME] = (long)t;
+        a[ROUNDS]++;
     }
     return 0;
+}
+
+/* ---- In domain 0 ---- */
+
+void victim_start(unsigned neighbour)
+{
+    child_start(&victim);
+    child_begin(&victim, victim_here, (const long[CHILD_ARGS]){[NEIGHBOUR] = neighbour});
+    rounds_seen = 0;
+    seen_at = time_now();
+}
+
+bool victim_lives(void)
+{
+    uint64_t t = time_now();
+    long rounds = ((volatile long *)victim.talk->a)[ROUNDS];
+
+    if (rounds != rounds_seen) {
+        rounds_seen = rounds;
+        seen_at = t;
+    }
+    return check_quiet(victim.talk->answered != victim.talk->order, "the victim found something: %s",
+                       victim.talk->text) &&
+           check_quiet(domain_flags(victim.domid) >= 0 && (domctl_op.u.getdomaininfo.flags & XEN_DOMINF_shutdown) == 0,
+                       "the victim ended") &&
+           check_quiet(t - seen_at < PATIENCE, "the victim has not had the CPU for %lu ns", t - seen_at) &&
+           check_quiet((uint64_t)((volatile long *)victim.talk->a)[TIME] < time_now() + 1000000,
+                       "the victim's time is ahead");
+}
+
+uint64_t victim_time(void) { return domain_flags(victim.domid) < 0 ? 0 : domctl_op.u.getdomaininfo.cpu_time; }
+
+void victim_end(void)
+{
+    victim.talk->a[STOP] = 1;
+    check(child_wait(&victim) && victim.talk->result == 0, "the victim is unharmed after %ld rounds",
+          victim.talk->a[ROUNDS]);
+    child_end(&victim);
 }
