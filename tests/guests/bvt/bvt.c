@@ -1,4 +1,4 @@
-/* run: smp=2 icount=3 append="dom0_max_vcpus=3" time=60 */
+/* run: cpus=2 smp=2 icount=3 append="dom0_max_vcpus=3" time=60 */
 /*
  * Borrowed Virtual Time: its parameters through Croft's own hypercall, set, read back, refused; and the shares of three busy
  * vcpus on two CPUs.

@@ -1,4 +1,4 @@
-/* run: beside=yes icount=1 time=60 */
+/* run: icount=1 time=60 */
 /* Event channels: all kinds of binding, delivery and masking, limits and errors; then the same over FIFO queues. */
 #include "kit.h"
 

@@ -1,4 +1,4 @@
-/* run: smp=4 append="dom0_max_vcpus=4" time=90 */
+/* run: cpus=4 smp=4 append="dom0_max_vcpus=4" time=90 */
 /*
  * CPUs off line and on again, and CPU pools, under four vcpus of which one changes all that, one is always busy, one naps by
  * SCHEDOP_poll, and one waits for its timer and flushes all TLBs: whichever CPU goes, each of them goes on.

@@ -179,14 +179,17 @@ static void ready(void)
 
 static void running(void)
 {
+    /* On one CPU it never runs while it is asked for. */
+    long busy = sysctl(XEN_SYSCTL_physinfo) == 0 && sysctl_op.u.physinfo.nr_cpus == 1 ? 0 : XEN_DOMINF_running;
+
     child_start(&c);
     runs(spin, 0);
-    reaches("a busy loop", ~0, XEN_DOMINF_running);
+    reaches("a busy loop", ~0, busy);
     check_equal(domctl(XEN_DOMCTL_pausedomain, c.domid), 0);
     check_equal(domctl(XEN_DOMCTL_pausedomain, c.domid), 0);
     check_equal(domain_flags(c.domid), XEN_DOMINF_paused);
     check_equal(domctl(XEN_DOMCTL_unpausedomain, c.domid), 0);
-    reaches("paused twice, unpaused once", ~0, XEN_DOMINF_running);
+    reaches("paused twice, unpaused once", ~0, busy);
     child_end(&c);
 }
 

@@ -1,4 +1,4 @@
-/* run: smp=2 append="dom0_max_vcpus=2" time=40 */
+/* run: cpus=2,4 smp=2 append="dom0_max_vcpus=2" time=40 */
 /*
  * Translations of another domain's frames: domain 0's second vcpu, alone on CPU 1, writes to a frame of a child's that
  * runs on CPU 0 only. The mapping goes without a flush, so the writes go on; but not a moment longer than the frame is

@@ -1,4 +1,4 @@
-/* run: smp=2 */
+/* run: cpus=2 smp=2 */
 /*
  * What domain 0's tools ask of the system: each sysctl, checked for plausibility; and the CPU policy of a domain that is
  * made for it. The same on Xen 4.17.

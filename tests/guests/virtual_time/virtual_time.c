@@ -1,4 +1,4 @@
-/* run: icount=1 append="dom0_max_vcpus=2" time=60 */
+/* run: cpus=1 icount=1 append="dom0_max_vcpus=2" time=60 */
 /*
  * Virtual time: a vcpu's timer in it, and its periodic timer, stand still while the vcpu does not run, because it blocks, has
  * a busy neighbour, or its domain is paused; and the times of its four runstates add up to real time.
