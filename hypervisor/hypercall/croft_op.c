@@ -115,7 +115,9 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
     case CROFT_OP_set_next_domid:
         return domctl_set_next_domid(arg);
     case CROFT_OP_fail_allocation:
-        return (long)(alloc_fault_set(arg, (domid_t)a3) & ~(1UL << 63));
+        if (arg > UINT32_MAX)
+            return refuse(-EINVAL, "croft_op: allocation number %lu\n", arg);
+        return (long)alloc_fault_set(arg, (domid_t)a3);
     default:
         return refuse(-ENOSYS, "croft_op: command %u\n", command);
     }

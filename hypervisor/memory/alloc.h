@@ -57,7 +57,7 @@ uint64_t alloc_node_total(unsigned node);
 /*
  * Fault injection, for tests: of the allocations to come, of pages and of objects, in calls of domain 'domid', the n-th fails, as if
  * there were no memory; DOMID_IDLE: whoever's. 0 takes that back. Returns what was still to come of the order before: 0 if there was
- * none or it has failed. The log says where it fails.
+ * none or it has failed. The log says when it fails.
  */
 uint64_t alloc_fault_set(uint64_t n, unsigned domid);
 bool alloc_fault_due(void); /* this one fails: for alloc.c and heap.c */

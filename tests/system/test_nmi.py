@@ -27,18 +27,21 @@ def load_run():
     return module
 
 
+def output(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def symbols(path):
+    return {line.split()[2]: int(line.split()[0], 16) for line in output("nm", path).splitlines() if " T " in line}
+
+
 def entry_code():
     """Addresses of its instructions. The section's start: a symbol's address less its offset in the object file."""
-    obj, elf = os.path.join(BUILD, "hypervisor/pv/entry.S.o"), os.path.join(BUILD, "croft.elf")
-    disassembly = subprocess.run(["objdump", "-d", "-j", ".text.entry", obj], capture_output=True, text=True, check=True).stdout
-    offsets = [int(a, 16) for a in re.findall(r"^ +([0-9a-f]+):\t", disassembly, re.M)]
-    names = dict(reversed(line.split()[::2]) for line in
-                 subprocess.run(["nm", obj], capture_output=True, text=True, check=True).stdout.splitlines() if " T " in line)
-    in_image = dict(reversed(line.split()[::2]) for line in
-                    subprocess.run(["nm", elf], capture_output=True, text=True, check=True).stdout.splitlines() if " T " in line)
-    starts = {int(in_image[name], 16) - int(offset, 16) for name, offset in names.items()}
-    assert len(starts) == 1
-    return {starts.copy().pop() + offset for offset in offsets}
+    obj = os.path.join(BUILD, "hypervisor/pv/entry.S.o")
+    in_image = symbols(os.path.join(BUILD, "croft.elf"))
+    start, = {in_image[name] - offset for name, offset in symbols(obj).items()}
+    code = output("objdump", "-d", "-j", ".text.entry", obj)
+    return {start + int(offset, 16) for offset in re.findall(r"^ +([0-9a-f]+):\t", code, re.M)}
 
 
 class Stub:
@@ -71,7 +74,7 @@ class Stub:
         return self.receive()
 
     def command(self, text):
-        """A command of QEMU's monitor"""
+        """Has QEMU's monitor carry out a command."""
         answer = self.ask("qRcmd," + text.encode().hex())
         while answer not in ("OK", ""):  # what it prints comes first
             assert answer.startswith("O"), answer

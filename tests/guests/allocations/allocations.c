@@ -324,6 +324,8 @@ GUEST("allocations")
     events_enable();
     vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL);
     check_equal(fail_allocation(1000000, 0), 0);
+    check_equal(fail_allocation(1U << 31, 0), 1000000);
+    check_equal(hypercall(__HYPERVISOR_croft_op, CROFT_OP_fail_allocation, 1UL << 32, 0, 0, 0), -EINVAL);
     check(fail_allocation(0, 0) > 999990, "an order is taken back");
     for (unsigned i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
         const struct scenario *s = &scenarios[i];
