@@ -26,7 +26,8 @@ static inline __attribute__((always_inline)) int entry_replace(struct mmu_contex
 
     if (unlikely(level == 4 && l4_slot_is_ours(slot)))
         return refuse(-EINVAL, "L4 slot %u belongs to the hypervisor\n", slot);
-    if ((new &old &PTE_PRESENT) && !((new ^ old) & (PTE_ADDR | (level == 1 ? PTE_WRITE | PTE_CACHE_L1 : DISALLOWED_TABLE)))) {
+    if ((new &old &PTE_PRESENT) &&
+        !((new ^ old) & (PTE_ADDR | (level == 1 ? PTE_WRITE | PTE_CACHE_L1 : DISALLOWED_TABLE)))) {
         /* Same frame, same kind of use: the references stay. */
         new = level == 1 ? (new | PTE_USER) & ~PTE_GLOBAL : new | PTE_USER;
         if (keep_ad) {
@@ -74,7 +75,7 @@ static inline __attribute__((always_inline)) bool l1_replace_short(struct domain
     if (new &PTE_PRESENT) {
         mfn_t m = pte_mfn(new);
 
-        if (unlikely(new &d->pv.leaf_refused))
+        if (unlikely(new & d->pv.leaf_refused))
             return false;
         same = !((old ^ new) & (PTE_PRESENT | PTE_ADDR | PTE_WRITE)); /* then the references stay */
         if (!same) {

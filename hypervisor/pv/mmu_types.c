@@ -76,8 +76,8 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
     mfn_t m = pte_mfn(*e);
 
     if (*e & c->l.d->pv.leaf_refused)
-        return refuse(-EINVAL, "mapping of frame 0x%lx refused: only a domain with devices may choose cache attributes\n",
-                      m.n);
+        return refuse(-EINVAL,
+                      "mapping of frame 0x%lx refused: only a domain with devices may choose cache attributes\n", m.n);
     if (mfn_is_io(m)) {
         enum io_access access = c->l.d->pv.io_memory ? io_frame_access(m) : IO_NONE;
 
@@ -118,7 +118,8 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
 int entry_get_table(struct mmu_context *c, unsigned level, uint64_t *e)
 {
     if (unlikely(*e & DISALLOWED_TABLE))
-        return refuse(-EINVAL, "L%u entry 0x%lx refused: large pages, global and uncached tables are not offered to guests\n",
+        return refuse(-EINVAL,
+                      "L%u entry 0x%lx refused: large pages, global and uncached tables are not offered to guests\n",
                       level, *e);
     *e |= PTE_USER;
     return table_get(c, pte_mfn(*e), FRAME_L1 + level - 2);

@@ -42,7 +42,10 @@ bool mfn_valid(mfn_t m) { return true; }
 struct frame *frame_of(mfn_t m) { return &frame; }
 void *mfn_to_virt(mfn_t m) { return (void *)WINDOW; }
 void guest_log(enum log_level level, const char *fmt, ...) {}
-uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot) { return WINDOW | PTE_PRESENT; }
+uint64_t mmu_walk(const struct vcpu *v, unsigned long va, mfn_t *l1_mfn, unsigned *l1_slot)
+{
+    return WINDOW | PTE_PRESENT;
+}
 
 size_t copy_from_guest(void *to, const void *guest, size_t n)
 {

@@ -241,7 +241,7 @@ int main(void)
         cmocka_unit_test(test_sizes_alignment_zero), cmocka_unit_test(test_large_takes_whole_pages_only),
         cmocka_unit_test(test_absurd_sizes),         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_wrong_free_is_caught), cmocka_unit_test(test_random_operations),
-        cmocka_unit_test(test_an_injected_fault), cmocka_unit_test(test_pages_go_back),
+        cmocka_unit_test(test_an_injected_fault),    cmocka_unit_test(test_pages_go_back),
     };
 
     return cmocka_run_group_tests(tests, setup_machine, NULL);

@@ -76,7 +76,8 @@ static void leaf_entries_that_are_refused(void **state)
     self = 2;
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(IO_FULL_MFN, RO))); /* a domain without devices */
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(SHARED_RW, RO)));   /* shared with another domain */
-    refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RO) | PTE_PCD)); /* past the caches: for devices only */
+    refused(set_entry(dom_mfn(1, ROOT_L1), 300,
+                      entry(dom_mfn(1, 8), RO) | PTE_PCD)); /* past the caches: for devices only */
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW) | PTE_PWT));
     refused(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW) | PTE_PAT));
     assert_int_equal(set_entry(dom_mfn(1, ROOT_L1), 300, entry(dom_mfn(1, 8), RW)), 0);

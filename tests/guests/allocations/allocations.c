@@ -108,7 +108,8 @@ static long act_context(void)
     context.ctrlreg[3] = 0;
     domctl_op.u.vcpucontext.vcpu = 1;
     set_xen_guest_handle(domctl_op.u.vcpucontext.ctxt, &context);
-    return domctl(XEN_DOMCTL_setvcpucontext, c.domid) == -ENOMEM ? -ENOMEM : 0; /* without a root it is refused, later */
+    return domctl(XEN_DOMCTL_setvcpucontext, c.domid) == -ENOMEM ? -ENOMEM
+                                                                 : 0; /* without a root it is refused, later */
 }
 
 static long act_memory(void)
@@ -276,7 +277,8 @@ static long second_vcpu_here(__attribute__((unused)) long *a)
 
 static void two_vcpus_begin(void) { child_start_with(&c, 2); }
 
-#define BY_CHILD(name) static long act_##name(void) { return child_call(&c, name##_here, c.domid); }
+#define BY_CHILD(name)                                                                                                 \
+    static long act_##name(void) { return child_call(&c, name##_here, c.domid); }
 BY_CHILD(ports)
 BY_CHILD(fifo)
 BY_CHILD(grants)

@@ -60,12 +60,13 @@ static void table_intact(const char *what)
     }
     check_quiet(bad == 0, "%s: a page table is mapped writable", what);
     check_quiet(*(volatile uint64_t *)&l1[SENTINEL_SLOT] == SENTINEL, "%s: a page table was written", what);
-    check_quiet(*entry_of(kernel_root, MACH2PHYS_VIRT_START, 4) == hole_before, "%s: a slot of the hypervisor's changed",
-                what);
+    check_quiet(*entry_of(kernel_root, MACH2PHYS_VIRT_START, 4) == hole_before,
+                "%s: a slot of the hypervisor's changed", what);
 }
 
 /* good_argument and evil_argument are of the same size. */
-static void against(const char *what, long (*f)(void), const void *good_argument, const void *evil_argument, size_t size)
+static void against(const char *what, long (*f)(void), const void *good_argument, const void *evil_argument,
+                    size_t size)
 {
     words = (unsigned)(size / 8);
     memcpy(good, good_argument, size);
@@ -135,9 +136,11 @@ static long call_multicall(void) { return multicall((void *)request, 2); }
 static void multicalls(void)
 {
     struct multicall_entry a[2] = {{.op = __HYPERVISOR_xen_version, .args = {XENVER_pagesize}},
-                                   {.op = __HYPERVISOR_update_va_mapping, .args = {TEST_VA + TARGET_SLOT * PAGE_SIZE, 0}}},
-                           b[2] = {{.op = __HYPERVISOR_multicall, .args = {U(request), 2}},
-                                   {.op = ~0UL, .args = {MACH2PHYS_VIRT_START, make_pte(virt_to_mfn(l1), PTE_RW), ~0UL}}};
+                                   {.op = __HYPERVISOR_update_va_mapping,
+                                    .args = {TEST_VA + TARGET_SLOT * PAGE_SIZE, 0}}},
+                           b[2] = {
+                               {.op = __HYPERVISOR_multicall, .args = {U(request), 2}},
+                               {.op = ~0UL, .args = {MACH2PHYS_VIRT_START, make_pte(virt_to_mfn(l1), PTE_RW), ~0UL}}};
 
     against("multicall", call_multicall, a, b, sizeof(a));
 }
@@ -225,10 +228,17 @@ static long call_iret(void)
 
 static void irets(void)
 {
-    struct iret_context a = {
-        .rip = USER_CODE, .cs = FLAT_USER_CS, .rflags = 0x202, .rsp = USER_DATA + PAGE_SIZE, .ss = FLAT_USER_SS},
-                        b = {.flags = VGCF_in_syscall, .rip = VA_NONCANONICAL, .cs = 0xe00b, .rflags = 0x3202,
-                             .rsp = VA_HOLE, .ss = 0xe010};
+    struct iret_context a = {.rip = USER_CODE,
+                             .cs = FLAT_USER_CS,
+                             .rflags = 0x202,
+                             .rsp = USER_DATA + PAGE_SIZE,
+                             .ss = FLAT_USER_SS},
+                        b = {.flags = VGCF_in_syscall,
+                             .rip = VA_NONCANONICAL,
+                             .cs = 0xe00b,
+                             .rflags = 0x3202,
+                             .rsp = VA_HOLE,
+                             .ss = 0xe010};
     struct regs r;
 
     USER_RUN(user_ud, &r);

@@ -7,13 +7,13 @@
 
 #define PAGES 8U
 #define ROUNDS 2500
-#define SLOTS 16U      /* of the L1 table, from this on: */
+#define SLOTS 16U /* of the L1 table, from this on: */
 #define FIRST_SLOT 16U
 #define LINKS 3U /* entries of the L2 table, from 1 on */
 
 enum { PIN, UNPIN, OWN_RO, OWN_RW, MAP, LINK, CLEAR, STORE_TABLE, STORE_PAGE, STORE_ALIAS, KINDS };
-static const char *const names[KINDS] = {"pin",   "unpin", "read-only",        "writable",        "map",
-                                         "link",  "clear", "store to a table", "store to a page", "... by its alias"};
+static const char *const names[KINDS] = {"pin",  "unpin", "read-only",        "writable",        "map",
+                                         "link", "clear", "store to a table", "store to a page", "... by its alias"};
 static unsigned succeeded[KINDS][TEAM];
 static uint8_t *pages[PAGES];
 static uint64_t *l1, *l2;

@@ -48,7 +48,8 @@ static void run(void)
     had = victim_time();
     child_begin(&guest, main_here, (const long[CHILD_ARGS]){0});
     /* One that is to crash may have written over its page for answers before. */
-    while ((crash || guest.talk->answered != guest.talk->order) && !ended() && time_now() - began < LIMIT && victim_lives())
+    while ((crash || guest.talk->answered != guest.talk->order) && !ended() && time_now() - began < LIMIT &&
+           victim_lives())
         nap();
     ns = time_now() - began;
     had = victim_time() - had;

@@ -433,7 +433,8 @@ void kit_child_write(const char *text, unsigned length)
 {
     struct child_talk *t = &kit_talk;
 
-    if (t->text_length + length >= sizeof(t->text) || (kit_quiet && !strprefix(text, "FAIL") && !strprefix(text, "GUEST")))
+    if (t->text_length + length >= sizeof(t->text) ||
+        (kit_quiet && !strprefix(text, "FAIL") && !strprefix(text, "GUEST")))
         return;
     memcpy(t->text + t->text_length, text, length);
     t->text_length += length;

@@ -106,7 +106,8 @@ static void continuations(void)
 {
     static struct mmu_update updates[2048];
     static xen_pfn_t extents[4000];
-    unsigned pages = kit_is_child() ? 0 : sizeof(extents) / sizeof(extents[0]); /* a child has none that it does not use */
+    unsigned pages =
+        kit_is_child() ? 0 : sizeof(extents) / sizeof(extents[0]); /* a child has none that it does not use */
     unsigned long first = start_info->nr_pages - pages;
     struct xen_memory_reservation r = {.nr_extents = pages, .domid = DOMID_SELF};
     uint64_t *page = page_alloc(), *pte;

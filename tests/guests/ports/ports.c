@@ -151,7 +151,8 @@ static void ports(void)
     m.a = 0;
     check(!trapped(in32, &m, NULL) && m.a == (kit_is_child() ? 0xffffffff : 0x80000000), "reads back: %lx", m.a);
     m.d = 0xcfc;
-    check(!trapped(in32, &m, NULL) && (m.a & 0xffff) == (kit_is_child() ? 0xffff : 0x8086), "the host bridge: %lx", m.a);
+    check(!trapped(in32, &m, NULL) && (m.a & 0xffff) == (kit_is_child() ? 0xffff : 0x8086), "the host bridge: %lx",
+          m.a);
     check(port_in(0x61, &v), "port 0x61: %lx", v);
 
     /* The hypervisor's devices look absent, and stay as they are. */

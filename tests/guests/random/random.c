@@ -13,8 +13,8 @@
 #include "../../../hypervisor/hypercall/croft_abi.h"
 
 #define NS_PER_S 1000000000UL
-#define LIFE NS_PER_S            /* of one random guest */
-#define STILL (NS_PER_S / 3)     /* so long without a step: it has stopped itself */
+#define LIFE NS_PER_S        /* of one random guest */
+#define STILL (NS_PER_S / 3) /* so long without a step: it has stopped itself */
 #define RANDOM_DOMID 90
 
 static struct child hostile;
