@@ -1,6 +1,6 @@
 /*
  * Floods: all vcpus at once do what keeps Croft itself busy, each for a while. The victim beside must have its share of the CPUs all
- * the same (kit/beside.c), and the log must not be all theirs.
+ * the same (kit/beside.c).
  */
 #include "hostile.h"
 
