@@ -75,7 +75,7 @@ bench-suite: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	@failed=0; $(SUITE_RUN)
 bench-twice: $(BUILD)/croft.elf $(BUILD)/bench/bench.cpio
 	@tools/need run
-	@bench/suite/suite --quick -c icount --twice $(SUITE)
+	@bench/suite/suite --quick -c icount --twice -b 30 $(SUITE)
 bench: $(SPEED_NEEDS) $(BUILD)/bench/bench.cpio $(BUILD)/bench/profile.so
 	@tools/need run bench
 	@failed=0; bench/bench -o bench/results/speed.json || failed=1; \

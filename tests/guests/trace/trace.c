@@ -1,4 +1,4 @@
-/* run: smp=2 */
+/* run: cpus=1,2 smp=2 */
 /*
  * Trace buffers as a tool of domain 0 uses them: set up by sysctl, mapped as the hypervisor's frames, read while they are written. What
  * is recorded of hypercalls, exceptions and the scheduler; hypercalls have the same results with and without; a header that lies does
