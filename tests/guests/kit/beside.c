@@ -50,7 +50,7 @@ static void run(void)
     /* One that is to crash may have written over its page for answers before. */
     while ((crash || guest.talk->answered != guest.talk->order) && !ended() && time_now() - began < LIMIT &&
            victim_lives())
-        nap();
+        short_nap();
     ns = time_now() - began;
     had = victim_time() - had;
     printf("   the victim had a CPU for %lu of %lu ms\n", had / 1000000, ns / 1000000);

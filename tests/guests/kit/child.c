@@ -359,7 +359,7 @@ unsigned long child_frame(struct child *c, void *p) { return c != NULL ? c->fram
 
 /* ---- Talking ---- */
 
-void nap(void)
+void short_nap(void)
 {
     struct sched_poll poll = {.timeout = time_now() + 5000000};
 

@@ -73,7 +73,7 @@ void child_begin(struct child *c, child_function_t *f, const long *args);
 bool child_wait(struct child *c);
 long child_call_at(struct child *c, child_function_t *f, const long *args);
 #define child_call(c, f, ...) child_call_at(c, f, (const long[CHILD_ARGS]){__VA_ARGS__})
-void nap(void); /* some milliseconds, while others work */
+void short_nap(void); /* some milliseconds, while others work */
 static inline struct child_talk *talk_of(struct child *c) { return c != NULL ? c->talk : &kit_talk; }
 /* A hypercall of the form (cmd, pointer to op, count) by the child, or by domain 0; op is copied there and back. */
 long op_by(struct child *c, unsigned nr, unsigned cmd, void *op, size_t size, unsigned count);

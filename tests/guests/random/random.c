@@ -47,7 +47,7 @@ static void watch(unsigned vcpus)
     while (time_now() - began < LIFE && victim_lives()) {
         long flags = domain_flags(hostile.domid);
 
-        nap();
+        short_nap();
         if (!check_quiet(flags >= 0, "the random guest is not there: %ld", flags))
             return;
         if (flags & XEN_DOMINF_shutdown) {
