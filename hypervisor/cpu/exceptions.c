@@ -248,7 +248,8 @@ void interrupt_dispatch(struct cpu_user_regs *regs)
         break;
     case VECTOR_CALL:
         apic_eoi();
-        smp_interrupt_call();
+        if (!smp_call_lost())
+            smp_interrupt_call();
         break;
     case VECTOR_SPURIOUS:
         break;

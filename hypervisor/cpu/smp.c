@@ -27,6 +27,7 @@
 #include "platform/timers.h"
 #include "sched/pool.h"
 #include "sched/sched.h"
+#include "sched/time.h"
 
 /* The longest wait for each of the two steps. A real CPU needs some microseconds; an emulated one waits until its
  * host gives it time, which on a busy one may be long. */
@@ -35,6 +36,8 @@
 #define INIT_DELAY_US 10000
 #define STARTUP_DELAY_US 200
 #define STOP_TIMEOUT_US 50000
+/* A call that a CPU has not done for so long is told in the log, and announced to it again. */
+#define LATE_MS 3000
 
 #define TRAMPOLINE_PREFERRED 0x8000UL
 #define TRAMPOLINE_FIRST 0x1000UL
@@ -299,6 +302,31 @@ static bool interrupts_enabled(void)
     return flags & EFLAGS_IF;
 }
 
+/* No interrupt is lost on a processor that keeps to the manual; where one is, things still go on. */
+static void remind(const cpumask_t *late)
+{
+    unsigned cpu;
+
+    for_each_cpu (cpu, late) {
+        log_warning("CPU %u has not done what CPU %u waits for, for %u ms: called again\n", cpu, cpu_id(), LATE_MS);
+        apic_send_ipi(percpus[cpu]->apic_id, VECTOR_CALL);
+    }
+}
+
+static void wait_for(const struct call *mine)
+{
+    uint64_t patience = time_scale.tsc_khz * LATE_MS, began = rdtsc();
+    cpumask_t late;
+
+    while ((late.bits[0] = __atomic_load_n(&mine->waiting.bits[0], __ATOMIC_ACQUIRE))) {
+        if (unlikely(rdtsc() - began > patience)) {
+            remind(&late);
+            began = rdtsc();
+        }
+        cpu_relax();
+    }
+}
+
 void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
 {
     unsigned self = cpu_id(), cpu;
@@ -326,8 +354,20 @@ void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
         fn(arg);
         irq_restore(flags);
     }
-    while (__atomic_load_n(&mine->waiting.bits[0], __ATOMIC_ACQUIRE))
-        cpu_relax();
+    wait_for(mine);
+}
+
+static unsigned lost_by; /* 1 + the CPU whose next interrupt for a call is lost; 0: none */
+
+void smp_lose_call(void) { WRITE_ONCE(lost_by, cpu_id() + 1); }
+
+bool smp_call_lost(void)
+{
+    bool lost = unlikely(READ_ONCE(lost_by) == cpu_id() + 1);
+
+    if (lost)
+        WRITE_ONCE(lost_by, 0);
+    return lost;
 }
 
 void smp_interrupt_call(void)

@@ -30,6 +30,8 @@ void smp_set_percpu(unsigned cpu, struct percpu *pc); /* what percpu_of finds */
  * caller's wait needs; if only this CPU is in the mask neither matters. */
 void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg);
 void smp_interrupt_call(void);    /* VECTOR_CALL */
+void smp_lose_call(void);         /* fault injection: this CPU takes no notice of the next VECTOR_CALL */
+bool smp_call_lost(void);         /* this is that one */
 void smp_send_wake(unsigned cpu); /* makes a CPU look at its softirqs */
 void smp_stop_others(void);       /* for panic and power-off: by NMI, never waits for long */
 bool smp_nmi_stop(void);          /* the NMI handler asks: false, or this CPU was told to stop and does not come back */

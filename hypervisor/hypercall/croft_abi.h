@@ -28,6 +28,11 @@
  * one with the number that is the second argument fails, as if there were no memory; 0: none. Returns how many were still to come of
  * the order before: 0 if it has failed. */
 #define CROFT_OP_fail_allocation 7
+/* Fault injection, for tests, on the CPU that the caller runs on. The second argument says what, the third is a number. */
+#define CROFT_OP_disturb_cpu 8
+#define CROFT_DISTURB_HOLD 0      /* it answers no interrupt for so many microseconds, up to CROFT_DISTURB_HOLD_MAX */
+#define CROFT_DISTURB_SPURIOUS 1  /* an interrupt of this vector, 32 to 255, for which there is no cause */
+#define CROFT_DISTURB_LOSE_CALL 2 /* the next interrupt by which another CPU calls it is lost; no number */
 
 struct croft_sched {
     uint16_t domid;
@@ -47,6 +52,7 @@ struct croft_sched {
 #define CROFT_SCHED_WARP_MAX 10000000000UL
 #define CROFT_SCHED_TIME_MAX 1000000000000UL
 #define CROFT_SCHED_ALLOWANCE_MAX 1000000U
+#define CROFT_DISTURB_HOLD_MAX 10000000U
 #define CROFT_VIRTUAL_TIME_MAX (1UL << 62)
 
 #endif

@@ -1,14 +1,20 @@
 /* Croft's own hypercall: for privileged domains the parameters of Borrowed Virtual Time and the number of the next domain;
- * for all a vcpu's timer in virtual time. */
+ * for all a vcpu's timer in virtual time; for tests the injection of faults. */
 #include "hypercall/croft_abi.h"
 
 #include "boot/options.h"
+#include "cpu/instr.h"
+#include "cpu/percpu.h"
+#include "cpu/smp.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/domctl.h"
 #include "lib/log.h"
+#include "lib/spinlock.h"
 #include "memory/alloc.h"
+#include "platform/apic.h"
+#include "platform/timers.h"
 #include "sched/guest_timer.h"
 
 static long sched_get(struct vcpu *v, struct croft_sched *op)
@@ -82,6 +88,35 @@ static long sched_op(uint32_t cmd, struct croft_sched *op)
     return rc;
 }
 
+static long disturb_cpu(uint64_t what, uint64_t n)
+{
+    unsigned long flags;
+
+    switch (what) {
+    case CROFT_DISTURB_HOLD:
+        if (n > CROFT_DISTURB_HOLD_MAX)
+            return refuse(-EINVAL, "croft_op: disturb_cpu: hold it for %lu us: too long\n", n);
+        flags = irq_save();
+        udelay((unsigned)n);
+        irq_restore(flags);
+        return 0;
+    case CROFT_DISTURB_SPURIOUS:
+        if (n < VECTOR_DEVICE_FIRST || n > VECTOR_SPURIOUS)
+            return refuse(-EINVAL, "croft_op: disturb_cpu: vector %lu\n", n);
+        if (n ==
+            VECTOR_SPURIOUS) /* the APIC takes no note of a real one; one that is sent it would wait to see ended */
+            __asm__ volatile("int %0" : : "i"(VECTOR_SPURIOUS) : "memory");
+        else
+            apic_send_ipi(this_cpu()->apic_id, (uint8_t)n);
+        return 0;
+    case CROFT_DISTURB_LOSE_CALL:
+        smp_lose_call();
+        return 0;
+    default:
+        return refuse(-EINVAL, "croft_op: disturb_cpu: %lu\n", what);
+    }
+}
+
 long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, uint64_t a5)
 {
     uint32_t command = (uint32_t)cmd;
@@ -118,6 +153,8 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
         if (arg > UINT32_MAX)
             return refuse(-EINVAL, "croft_op: allocation number %lu\n", arg);
         return (long)alloc_fault_set(arg, (domid_t)a3);
+    case CROFT_OP_disturb_cpu:
+        return disturb_cpu(arg, a3);
     default:
         return refuse(-ENOSYS, "croft_op: command %u\n", command);
     }

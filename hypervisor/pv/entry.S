@@ -406,7 +406,8 @@ GLOBAL sysenter_entry
         orq     $EFLAGS_TF_IF, REGS_rflags(%rsp)
         andq    $~0x100, REGS_rflags(%rsp)
         mov     %rsp, %rdi
-        cld
+        pushq   $2                      /* SYSENTER clears IF and VM only: with NT the way out's IRETQ would fault */
+        popf
         sti
         call    pv_sysenter
         jmp     ret_to_guest

@@ -129,6 +129,20 @@ unsigned kit_failures(void) { return failures; }
 
 bool argument_present(const char *word) { return strfind((const char *)start_info->cmd_line, word); }
 
+unsigned long argument_number(const char *name, unsigned long otherwise)
+{
+    unsigned long value = otherwise;
+
+    for (const char *s = (const char *)start_info->cmd_line; *s != '\0'; s++) {
+        if (!strprefix(s, name))
+            continue;
+        value = 0;
+        for (const char *digit = s + strlen(name); *digit >= '0' && *digit <= '9'; digit++)
+            value = value * 10 + (unsigned long)(*digit - '0');
+    }
+    return value;
+}
+
 void set_trap(unsigned vector, unsigned flags, void *address)
 {
     struct trap_info t[2] = {

@@ -105,7 +105,8 @@ bool check_negative_at(const char *what, long got);
 extern bool kit_quiet; /* nothing is printed but what is wrong */
 unsigned kit_checks(void);
 unsigned kit_failures(void);
-bool argument_present(const char *word); /* on the guest's command line */
+bool argument_present(const char *word);                                  /* on the guest's command line */
+unsigned long argument_number(const char *name, unsigned long otherwise); /* "name=": the last one counts */
 
 /* Strings */
 void *memset(void *p, int c, size_t n);

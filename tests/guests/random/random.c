@@ -23,21 +23,6 @@ static uint64_t tried[NUMBERS], succeeded[NUMBERS];
 static uint64_t beside, victim_had; /* the victim's time on the CPU, of that beside a random guest */
 static long frames;
 
-/* The last one on the command line counts. */
-static unsigned long option(const char *name, unsigned long otherwise)
-{
-    unsigned long value = otherwise;
-
-    for (const char *s = (const char *)start_info->cmd_line; *s != '\0'; s++) {
-        if (!strprefix(s, name))
-            continue;
-        value = 0;
-        for (const char *digit = s + strlen(name); *digit >= '0' && *digit <= '9'; digit++)
-            value = value * 10 + (unsigned long)(*digit - '0');
-    }
-    return value;
-}
-
 /* Until it has ended, stands still, or is old enough */
 static void watch(unsigned vcpus)
 {
@@ -162,8 +147,8 @@ static void report(void)
 
 GUEST("random")
 {
-    unsigned long seed = option("seed=", 1), seconds = option("seconds=", 5), before, after, next;
-    unsigned vcpus = option("vcpus=", 2) == 1 ? 1 : RANDOM_VCPUS;
+    unsigned long seed = argument_number("seed=", 1), seconds = argument_number("seconds=", 5), before, after, next;
+    unsigned vcpus = argument_number("vcpus=", 2) == 1 ? 1 : RANDOM_VCPUS;
 
     map_page(TEST_VA, 0);
     if (sysctl(XEN_SYSCTL_physinfo) == 0)

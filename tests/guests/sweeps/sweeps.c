@@ -1,4 +1,4 @@
-/* run: smp=2 time=60 */
+/* run: intel=yes smp=2 time=60 */
 /*
  * All numbers: every MSR of the ranges that processors have, read and written, and every leaf of CPUID; and the debugger's
  * exceptions at the edges of Croft (debug.c). By domain 0, and by a child, which has less. Whatever is answered, what is the

@@ -1,4 +1,4 @@
-/* run: beside=yes */
+/* run: intel=yes beside=yes */
 /*
  * Every exception that software can raise, from kernel mode and from user mode: vector, error code, the saved rip,
  * cs, rflags and upcall mask, CR2 and DR6; software interrupts; the system call entry; the iret hypercall; NMI;
@@ -492,6 +492,25 @@ static void user_mode_32(void)
           "32-bit user sysenter: vector %lu (#UD on AMD's)", r.vector);
 }
 
+/* Flags of the user's that would change how Croft runs, if it kept them: direction, alignment check, nested task, single step */
+USER_TEXT(user_sysenter, "std; sysenter; ud2");
+USER_TEXT(user_sysenter_flags, "pushfq; orl $0x44500, (%rsp); popfq; sysenter; ud2");
+
+static void sysenter_of_64_bit_code(void)
+{
+    bool intel = cpuid_native(0, 0).b == 0x756e6547;
+    struct regs r;
+
+    for (unsigned i = 0; i < 3; i++) {
+        USER_RUN(user_sysenter, &r);
+        check(r.vector == (intel ? VECTOR_SYSENTER : 6) && ((uint16_t)r.cs & 3) == 3,
+              "64-bit user sysenter: vector %lu", r.vector);
+        USER_RUN(user_sysenter_flags, &r);
+        check(r.vector == (intel ? VECTOR_SYSENTER : 6) || r.vector == 1, "... with flags: vector %lu", r.vector);
+        check(xen_version(XENVER_pagesize, NULL) == 4096, "... hypercalls go on");
+    }
+}
+
 /* kernel -> kernel by iretq: the mask stays, for the guest's IF is the upcall mask. */
 static void native_iret(void)
 {
@@ -580,6 +599,7 @@ GUEST("traps")
     hypercall_registers();
     user_mode();
     user_mode_32();
+    sysenter_of_64_bit_code();
     system_calls();
     native_iret();
     nmi();
