@@ -6,7 +6,7 @@
 #include "cpu/smp.h"
 #include "cpu/softirq.h"
 #include "cpu/trace.h"
-#include "domain/dom0_build.h"
+#include "domain/boot_start.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
 #include "hypercall/dispatch.h"
@@ -56,9 +56,6 @@ void main(uint32_t magic, uint32_t info)
     time_check_cpus();
     memory_protect_image();
     memory_drop_identity();
-    dom0_build();
-    log_info("domain 0 starts; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n",
-             alloc_free_count() >> 8);
-    vcpu_wake(domain0->vcpus[0]);
+    domains_start();
     idle_loop();
 }

@@ -56,7 +56,7 @@ coverage:
 coverage-run: $(UNIT_TESTS) $(FUZZ_TESTS)
 	@tests/coverage $(BUILD) $(FUZZ_SECONDS) "$(UNIT_TESTS)" "$(FUZZ_TESTS)"
 
-SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD) guests-build $(BUILD)/bench/small.cpio
+SYSTEM_NEEDS := $(BUILD)/croft.elf $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) $(TINY_INITRD) $(GUEST_INITRD) guests-build $(BUILD)/bench/small.cpio
 system: $(SYSTEM_NEEDS)
 	@tools/need run check
 	$(PYTEST) -m 'not extra' $(TESTS)

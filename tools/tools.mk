@@ -3,6 +3,7 @@
 ROOTDISK := $(BUILD)/debian.img
 INITRD := $(BUILD)/initrd.img
 TINY_INITRD := $(BUILD)/tiny-initrd.gz
+GUEST_INITRD := $(BUILD)/guest-initrd.img
 ISO := $(BUILD)/croft.iso
 SELF_TESTS := $(patsubst tests/system/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/system/programs/*.c))
 
@@ -16,6 +17,9 @@ $(INITRD): $(ROOTDISK) tools/mk-initrd tools/initrd/init
 	tools/mk-initrd $(BUILD) $@
 $(TINY_INITRD): $(ROOTDISK) tools/mk-initrd tools/initrd/init $(SELF_TESTS)
 	tools/mk-initrd $(BUILD) $@ $(SELF_TESTS)
+# Of the tiny guest, for one that Croft itself starts
+$(GUEST_INITRD): $(ROOTDISK) tools/mk-initrd tools/guests/tiny-init
+	tools/mk-initrd -i tools/guests/tiny-init -m 'xen-blkfront xen-netfront' $(BUILD) $@
 $(SELF_TESTS): $(BUILD)/programs/%: tests/system/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -pthread $< -o $@
@@ -24,7 +28,7 @@ $(ISO): $(BUILD)/croft.gz $(ROOTDISK) $(INITRD) tools/mk-iso
 	tools/mk-iso $@
 
 .PHONY: rootdisk iso run demo qemu-gdb lines format format-check lint
-rootdisk: $(ROOTDISK) $(INITRD) $(TINY_INITRD)
+rootdisk: $(ROOTDISK) $(INITRD) $(TINY_INITRD) $(GUEST_INITRD)
 iso: $(ISO)
 
 run: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)

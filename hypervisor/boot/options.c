@@ -64,14 +64,19 @@ static bool parse_size_part(const char **p, uint64_t *out)
     return true;
 }
 
-static bool parse_size(const char *value, void *field, const struct option_text *o)
+bool option_parse_size(const char *value, uint64_t *out)
 {
     uint64_t v;
 
     if (!parse_size_part(&value, &v) || *value)
         return false;
-    *(uint64_t *)field = v;
+    *out = v;
     return true;
+}
+
+static bool parse_size(const char *value, void *field, const struct option_text *o)
+{
+    return option_parse_size(value, field);
 }
 
 static bool parse_uint(const char *value, void *field, const struct option_text *o)

@@ -27,6 +27,8 @@ extern struct options options;
 
 /* Unknown option: a warning that names it. Malformed value: a warning, and the default. */
 void options_parse(const char *cmdline);
+/* A size in the form that options have: K, M, G or T; a bare number counts KiB. False: malformed, nothing changed. */
+bool option_parse_size(const char *value, uint64_t *out);
 
 /* One line of the table, for the documentation. */
 struct option_text {

@@ -281,6 +281,19 @@ static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
              (unsigned long)r->r15, (unsigned long)v->pv.cr2, (unsigned long)v->pv.kernel_cr3);
 }
 
+/* Without domain 0 nobody starts another one. */
+static void end_if_last(void)
+{
+    struct domain *d;
+
+    for (d = domain_next(NULL); d; d = domain_next(d))
+        if (!d->shut_down) {
+            domain_put(d);
+            return;
+        }
+    machine_all_ended();
+}
+
 void domain_shutdown(struct domain *d, int reason)
 {
     if (d->is_hardware) {
@@ -297,7 +310,10 @@ void domain_shutdown(struct domain *d, int reason)
     }
     spin_unlock(&d->lock);
     log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
-    event_send_global_virq(domain0, VIRQ_DOM_EXC);
+    if (domain0)
+        event_send_global_virq(domain0, VIRQ_DOM_EXC);
+    else
+        end_if_last();
 }
 
 void domain_resume(struct domain *d)

@@ -23,6 +23,7 @@
 
 struct cpu_policy;
 struct fpu_state;
+struct guest_console;
 
 struct vcpu {
     struct cpu_user_regs regs; /* the guest's registers while it is not current; else percpu->guest_regs */
@@ -99,6 +100,8 @@ struct domain {
     struct irq_domain *irq;        /* PIRQs: platform/pirq.h; null: it has no devices */
     struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
     struct cpu_policy *cpu_policy; /* null: the default of PV domains */
+
+    struct guest_console *console; /* null: served by tools, or domain 0's */
 
     uint32_t pool;                      /* of CPUs: sched/pool.h */
     uint32_t weight;                    /* of its vcpus: sched/bvt.h */

@@ -7,6 +7,7 @@
 #include "cpu/fpu.h"
 #include "cpu/softirq.h"
 #include "domain/domain.h"
+#include "domain/guest_console.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/memory.h"
 #include "lib/log.h"
@@ -112,6 +113,7 @@ int domain_destroy(struct domain *d)
         stop(d);
         d->teardown_step = STEP_EVENTS; /* fall through */
     case STEP_EVENTS:
+        guest_console_destroy(d);
         if (!event_release_domain(d))
             goto preempted;
         d->teardown_step = STEP_VCPUS; /* fall through */

@@ -9,6 +9,7 @@
 
 #include "cpu/smp.h"
 #include "domain/event_private.h"
+#include "domain/guest_console.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
@@ -154,6 +155,16 @@ void event_send_pirq(struct domain *d, unsigned pirq)
 
     if (port && port != PIRQ_BUSY)
         send_to_port(d, port);
+    spin_unlock_irqrestore(&d->event.lock, flags);
+}
+
+void event_send_port(struct domain *d, uint32_t port)
+{
+    unsigned long flags = spin_lock_irqsave(&d->event.lock);
+    struct event_channel *c = event_channel_at(d, port);
+
+    if (c && c->state == CHANNEL_CROFT)
+        event_channel_set_pending(d, c);
     spin_unlock_irqrestore(&d->event.lock, flags);
 }
 
@@ -320,6 +331,17 @@ static int channel_bind(struct domain *d, struct event_channel *c, enum channel_
     }
     spin_unlock_irqrestore(&d->event.lock, flags);
     return error;
+}
+
+int event_bind_croft(struct domain *d, uint32_t *port)
+{
+    struct event_channel *c;
+    int error = channel_reserve(d, &c);
+
+    if (error)
+        return error;
+    *port = c->port;
+    return channel_bind(d, c, CHANNEL_CROFT, 0, 0);
 }
 
 static unsigned long lock_two(struct domain *a, struct domain *b)
@@ -691,14 +713,19 @@ static long op_send(uint32_t port)
     unsigned long flags = spin_lock_irqsave(&d->event.lock);
     struct event_channel *c = event_channel_at(d, port);
     long result = 0;
+    bool croft = false;
 
     if (likely(c && c->state == CHANNEL_INTERDOMAIN))
         event_channel_set_pending(c->remote, c->peer); /* d's lock alone keeps the pair */
     else if (c && c->state == CHANNEL_IPI)
         event_channel_set_pending(d, c);
+    else if (c && c->state == CHANNEL_CROFT)
+        croft = true;
     else if (!c || c->state != CHANNEL_UNBOUND) /* an unbound one loses its events until it is bound */
         result = -EINVAL;
     spin_unlock_irqrestore(&d->event.lock, flags);
+    if (unlikely(croft))
+        guest_console_kick(d);
     if (unlikely(result))
         guest_log(LOG_WARNING, "event channels: send to port %u, which is none to send to\n", port);
     return result;
@@ -742,6 +769,10 @@ static long op_status(struct evtchn_status *a)
             break;
         case CHANNEL_IPI:
             a->status = EVTCHNSTAT_ipi;
+            break;
+        case CHANNEL_CROFT:
+            a->status = EVTCHNSTAT_interdomain;
+            a->u.interdomain.dom = DOMID_XEN;
             break;
         }
     }
@@ -967,7 +998,8 @@ long hypercall_event_channel_op_compat(uint64_t arg, uint64_t a2, uint64_t a3, u
 
 static void report_domain(struct domain *d)
 {
-    static const char *const names[] = {"free", "being bound", "unbound", "interdomain", "PIRQ", "VIRQ", "IPI"};
+    static const char *const names[] = {"free", "being bound", "unbound", "interdomain",
+                                        "PIRQ", "VIRQ",        "IPI",     "Croft"};
 
     log_info("%s: %s, %u ports in the table, limit %u\n", d->name, d->event.fifo ? "FIFO" : "two-level", d->event.ports,
              port_limit(d));

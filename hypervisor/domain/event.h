@@ -53,6 +53,9 @@ void event_destroy_domain(struct domain *d);
 void event_send_virq(struct vcpu *v, unsigned virq);          /* per-vcpu VIRQ (timer, debug, ...) */
 void event_send_global_virq(struct domain *d, unsigned virq); /* console, dom_exc, ... to the vcpu it is bound on */
 void event_send_pirq(struct domain *d, unsigned pirq);
+void event_send_port(struct domain *d, uint32_t port); /* one of event_bind_croft */
+/* A new channel of d's whose other end is Croft: the console of a domain without tools. -ENOMEM, -ENOSPC, -EINVAL. No lock held. */
+int event_bind_croft(struct domain *d, uint32_t *port);
 /* By number, whatever is bound there; false for a port that this ABI does not have. */
 bool event_port_pending(struct domain *d, unsigned port);
 bool event_port_masked(struct domain *d, unsigned port);

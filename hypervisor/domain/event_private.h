@@ -15,6 +15,7 @@ enum channel_state {
     CHANNEL_PIRQ,
     CHANNEL_VIRQ,
     CHANNEL_IPI,
+    CHANNEL_CROFT, /* to Croft: its events are for the domain's console */
 };
 
 struct event_channel {

@@ -26,6 +26,7 @@
 #include <xen/vcpu.h>
 #include <xen/version.h>
 #include <xen/xenoprof.h>
+#include <xen/io/console.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/cpufeatureset.h>
 #include <xen/arch-x86/xen-mca.h>

@@ -7,6 +7,7 @@
 #include "boot/options.h"
 #include "cpu/softirq.h"
 #include "domain/domain.h"
+#include "domain/guest_console.h"
 #include "lib/log.h"
 #include "lib/spinlock.h"
 #include "lib/string.h"
@@ -36,7 +37,9 @@ static unsigned input_head, input_tail; /* count of characters in and out */
 static char pressed[KEYS_SIZE];
 static unsigned pressed_head, pressed_tail;
 static unsigned switch_seen; /* Ctrl-As in a row, kept back until it is clear what they are */
-static bool to_croft;
+/* Who has the keyboard: the order in which Ctrl-A goes round */
+enum { OWNER_DOMAIN0, OWNER_CROFT, OWNER_GUESTS };
+static unsigned owner;
 static struct timer poll_timer;
 
 bool console_in_panic(void) { return panicking; }
@@ -95,8 +98,12 @@ void console_init_early(void)
 /* --- Input --- */
 
 /* True if domain 0 has something new. */
-static bool give_to_domain0_locked(char c)
+static bool give_to_domain_locked(char c)
 {
+    if (owner >= OWNER_GUESTS) {
+        guest_console_type(owner - OWNER_GUESTS, &c, 1);
+        return false;
+    }
     if (input_head - input_tail == INPUT_SIZE)
         return false; /* it does not read: the newest is lost */
     input[input_head++ % INPUT_SIZE] = c;
@@ -109,35 +116,68 @@ static void give_to_croft_locked(char c)
         pressed[pressed_head++ % KEYS_SIZE] = c;
 }
 
+static unsigned next_owner(unsigned o)
+{
+    char name[BOOT_DOMAIN_NAME];
+
+    do
+        o = (o + 1) % (OWNER_GUESTS + GUEST_CONSOLES);
+    while (o != OWNER_CROFT && (o == OWNER_DOMAIN0 ? !domain0 : !guest_console_name(o - OWNER_GUESTS, name)));
+    return o;
+}
+
+static void tell_owner(unsigned o)
+{
+    char name[BOOT_DOMAIN_NAME];
+
+    if (o >= OWNER_GUESTS && guest_console_name(o - OWNER_GUESTS, name))
+        log_error("console: the keyboard is domain %s's now (Ctrl-A three times switches)\n", name);
+    else if (o < OWNER_GUESTS)
+        log_error("console: the keyboard is %s now (Ctrl-A three times switches)%s\n",
+                  o == OWNER_CROFT ? "Croft's" : "domain 0's", o == OWNER_CROFT ? "; 'h' lists the keys" : "");
+}
+
+void console_keyboard_start(void)
+{
+    unsigned long flags = spin_lock_irqsave(&input_lock);
+    bool change = owner == OWNER_DOMAIN0 && !domain0;
+
+    if (change)
+        owner = next_owner(OWNER_CROFT);
+    spin_unlock_irqrestore(&input_lock, flags);
+    if (change)
+        tell_owner(owner);
+}
+
 void console_input(const char *text, size_t n)
 {
     unsigned long flags = spin_lock_irqsave(&input_lock);
-    bool news = false, keys = false, switched = false, now_to_croft;
+    bool news = false, keys = false, switched = false;
+    unsigned now_to;
 
     for (size_t i = 0; i < n; i++) {
         if (text[i] == SWITCH_KEY) {
             if (++switch_seen == SWITCH_COUNT) {
                 switch_seen = 0;
-                to_croft = !to_croft;
+                owner = next_owner(owner);
                 switched = true;
             }
             continue;
         }
         for (; switch_seen; switch_seen--) /* it was only a Ctrl-A */
-            if (!to_croft)
-                news |= give_to_domain0_locked(SWITCH_KEY);
-        if (to_croft) {
+            if (owner != OWNER_CROFT)
+                news |= give_to_domain_locked(SWITCH_KEY);
+        if (owner == OWNER_CROFT) {
             give_to_croft_locked(text[i]);
             keys = true;
         } else {
-            news |= give_to_domain0_locked(text[i]);
+            news |= give_to_domain_locked(text[i]);
         }
     }
-    now_to_croft = to_croft;
+    now_to = owner;
     spin_unlock_irqrestore(&input_lock, flags);
     if (switched)
-        log_error("console: the keyboard is %s now (Ctrl-A three times switches)%s\n",
-                  now_to_croft ? "Croft's" : "domain 0's", now_to_croft ? "; 'h' lists the keys" : "");
+        tell_owner(now_to);
     if (keys)
         softirq_raise(SOFTIRQ_CONSOLE);
     if (news && domain0)

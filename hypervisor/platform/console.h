@@ -1,5 +1,5 @@
 /* The console: 16550 in both directions. Input goes to domain 0 (VIRQ_CONSOLE, CONSOLEIO_read) or, after Ctrl-A three
- * times, to Croft, where single keys run debug reports. */
+ * times, to Croft, where single keys run debug reports, and then to each of the domains without tools. */
 #ifndef PLATFORM_CONSOLE_H
 #define PLATFORM_CONSOLE_H
 
@@ -8,6 +8,7 @@
 void console_init_early(void); /* after options_parse: polled output works from here on */
 /* Receive interrupt (polled by a timer if there is none), keys; after irq_init and timers. */
 void console_init_irq(void);
+void console_keyboard_start(void); /* the domains are there: domain 0 has the keyboard, or who comes in its place */
 void console_write(const char *text, size_t n); /* "\n" becomes "\r\n"; takes the console lock; any context */
 size_t console_read(char *to, size_t n);        /* input meant for domain 0; any context */
 void console_input(const char *text, size_t n); /* what was typed; any context */

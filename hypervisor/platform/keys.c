@@ -34,7 +34,7 @@ static void help(void)
     for (unsigned i = 0; i < ARRAY_SIZE(keys); i++)
         if (keys[i].handler)
             log_info("  %c  %s\n", (char)i, keys[i].what);
-    log_info("  Ctrl-A three times gives the keyboard back to domain 0\n");
+    log_info("  Ctrl-A three times gives the keyboard to the next domain\n");
 }
 
 static void reboot(void) { machine_reboot(); }

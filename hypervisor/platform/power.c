@@ -129,6 +129,12 @@ void machine_power_off(uint32_t pm1a, uint32_t pm1b)
     stop_here();
 }
 
+void machine_all_ended(void)
+{
+    log_error("all domains have ended\n");
+    machine_halt();
+}
+
 void machine_domain0_ended(int shutdown_reason)
 {
     switch (shutdown_reason) {

@@ -299,6 +299,8 @@ void pirq_guest_unbind(struct domain *d, unsigned pirq) {}
 void pirq_guest_set_affinity(struct domain *d, unsigned pirq, unsigned vcpu) {}
 void pirq_guest_eoi(struct domain *d, unsigned pirq) {}
 void time_move_shared_info(struct domain *d, struct shared_info *to) { d->shared_info = to; }
+void guest_console_destroy(struct domain *d) {}
+void guest_console_kick(struct domain *d) {}
 void cpu_policy_destroy(struct domain *d) {}
 void fpu_free(struct vcpu *v) {}
 void descriptor_window_free(void *window) {}

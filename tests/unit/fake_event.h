@@ -237,6 +237,8 @@ void pirq_guest_set_affinity(struct domain *d, unsigned pirq, unsigned vcpu)
     assert_false(spin_is_locked(&d->event.lock));
     pirq_affinity = vcpu;
 }
+static unsigned console_kicks;
+void guest_console_kick(struct domain *d) { console_kicks++; }
 void pirq_guest_eoi(struct domain *d, unsigned pirq)
 {
     assert_false(spin_is_locked(&d->event.lock));

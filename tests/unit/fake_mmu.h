@@ -292,6 +292,7 @@ __attribute__((weak)) bool grant_counts_agree(const struct domain *d, const stru
 {
     return true;
 }
+void guest_console_destroy(struct domain *d) {}
 void cpu_policy_destroy(struct domain *d) {}
 void fpu_free(struct vcpu *v) {}
 void descriptor_window_free(void *window) {}

@@ -11,6 +11,7 @@
 #include "boot/options.h"
 #include "cpu/softirq.h"
 #include "domain/domain.h"
+#include "domain/guest_console.h"
 #include "lib/log.h"
 #include "platform/console.h"
 #include "platform/irq.h"
@@ -54,6 +55,16 @@ void event_send_global_virq(struct domain *d, unsigned virq)
     assert_int_equal(virq, VIRQ_CONSOLE);
     virqs++;
 }
+static char guest_typed[2][64];
+static bool guest_there[2];
+bool guest_console_name(unsigned number, char name[BOOT_DOMAIN_NAME])
+{
+    if (number >= 2 || !guest_there[number])
+        return false;
+    strcpy(name, number ? "two" : "one");
+    return true;
+}
+void guest_console_type(unsigned number, const char *text, size_t n) { strncat(guest_typed[number], text, n); }
 void softirq_register(enum softirq nr, void (*handler)(void)) { softirq = handler; }
 void timer_init(struct timer *t, void (*handler)(void *), void *arg, unsigned cpu) {}
 void timer_set(struct timer *t, ns_t expires) {}
@@ -175,6 +186,39 @@ static void test_switch(void **state)
     assert_string_equal(typed_for_domain0(), "y");
 }
 
+/* Ctrl-A three times goes round: domain 0, Croft, each domain without tools. */
+static void test_guests(void **state)
+{
+    guest_there[1] = true;
+    type("\001\001\001\001\001\001x\001y");
+    assert_non_null(strstr(logged, "the keyboard is domain two's now"));
+    assert_string_equal(guest_typed[1], "x\001y");
+    type("\001\001\001z");
+    assert_string_equal(typed_for_domain0(), "z");
+    guest_there[0] = true;
+    logged[0] = 0;
+    type("\001\001\001\001\001\001a\001\001\001b\001\001\001c");
+    assert_string_equal(guest_typed[0], "a");
+    assert_string_equal(guest_typed[1], "x\001yb");
+    assert_string_equal(typed_for_domain0(), "c");
+    assert_int_equal(virqs, 2);
+    /* Without domain 0 the first of them begins, and domain 0 is left out. */
+    domain0 = NULL;
+    logged[0] = 0;
+    console_keyboard_start();
+    assert_non_null(strstr(logged, "domain one's now"));
+    type("d\001\001\001e\001\001\001\001\001\001f");
+    assert_string_equal(guest_typed[0], "adf");
+    assert_string_equal(guest_typed[1], "x\001ybe");
+    guest_there[0] = guest_there[1] = false;
+    type("\001\001\001h");
+    softirq();
+    assert_non_null(strstr(logged, "Croft's now"));
+    type("\001\001\001");
+    domain0 = &the_domain;
+    type("\001\001\001");
+}
+
 static void test_odd_keys(void **state)
 {
     for (int c = -128; c < 128; c++)
@@ -188,6 +232,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         T(test_output),   T(test_long_output),   T(test_input_to_domain0), T(test_more_than_a_chunk),
         T(test_overflow), T(test_single_ctrl_a), T(test_switch),           T(test_odd_keys),
+        T(test_guests),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

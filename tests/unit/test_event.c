@@ -157,6 +157,40 @@ static void test_loopback(void **state)
     assert_int_equal(close_port(b), 0);
 }
 
+/* A channel whose other end is Croft, as that of a console */
+static void test_croft(void **state)
+{
+    struct evtchn_status st = {.dom = DOMID_SELF};
+    uint32_t port;
+
+    assert_int_equal(event_bind_croft(d0, &port), 0);
+    st.port = port;
+    assert_int_equal(op(EVTCHNOP_status, &st), 0);
+    assert_int_equal(st.status, EVTCHNSTAT_interdomain);
+    assert_int_equal(st.u.interdomain.dom, DOMID_XEN);
+    console_kicks = 0;
+    assert_int_equal(send_port(port), 0);
+    assert_int_equal(console_kicks, 1);
+    assert_false(event_port_pending(d0, port));
+    event_send_port(d0, port);
+    assert_true(event_port_pending(d0, port));
+    assert_int_equal(handle_events(d0->vcpus[0]), 1);
+    assert_int_equal(op(EVTCHNOP_bind_vcpu, &(struct evtchn_bind_vcpu){.port = port, .vcpu = 1}), 0);
+    event_send_port(d0, port);
+    assert_int_equal(handle_events(d0->vcpus[1]), 1);
+    /* Nobody else can bind it. */
+    act_as(d1->vcpus[0]);
+    assert_int_equal(
+        op(EVTCHNOP_bind_interdomain, &(struct evtchn_bind_interdomain){.remote_dom = 0, .remote_port = port}),
+        -EINVAL);
+    act_as(d0->vcpus[0]);
+    assert_int_equal(close_port(port), 0);
+    event_send_port(d0, port);
+    event_send_port(d0, ~0U);
+    assert_int_equal(handle_events(d0->vcpus[1]), 0);
+    assert_int_equal(send_port(port), -EINVAL);
+}
+
 static void test_virqs(void **state)
 {
     struct evtchn_bind_virq timer = {.virq = VIRQ_TIMER, .vcpu = 1}, console = {.virq = VIRQ_CONSOLE};
@@ -464,6 +498,7 @@ int main(void)
         TEST(test_hostile_arguments),
         TEST(test_interdomain),
         TEST(test_loopback),
+        TEST(test_croft),
         TEST(test_virqs),
         TEST(test_ipis),
         TEST(test_pirqs),

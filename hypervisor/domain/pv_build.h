@@ -1,24 +1,25 @@
 /*
- * The builder of domain 0: from the first boot module (a kernel) and the second (an initrd, optional) to a domain
- * whose vcpu 0 is about to execute the kernel's first instruction.
+ * The builder of PV domains at boot: from a boot module with a kernel and one with an initrd (optional) to a domain whose vcpu 0 is about
+ * to execute the kernel's first instruction.
  */
-#ifndef DOMAIN_DOM0_BUILD_H
-#define DOMAIN_DOM0_BUILD_H
+#ifndef DOMAIN_PV_BUILD_H
+#define DOMAIN_PV_BUILD_H
 
-#include "lib/types.h"
+#include "boot/boot_domains.h"
+#include "hypercall/abi.h"
 
-/* Builds domain 0 and leaves it ready: vcpu 0 initialised and not down, the others down. The caller wakes it. Ends in
+/* Builds a domain and leaves it ready: vcpu 0 initialised and not down, the others down. The caller wakes it. Ends in
  * boot_fail where the modules or the options are not good for it. Boot CPU, all CPUs started, interrupts enabled. */
-void dom0_build(void);
+struct domain *pv_build(const struct boot_domain *what, domid_t id);
 
 /*
  * The bootstrap region and what lies behind it, as the comment "Start-of-day memory layout" in <xen/xen.h> has it.
  * Pseudo-physical frames:  0 ...................... region_pages ... initrd (if not mapped) ... p2m (if at INIT_P2M)
  * Virtual addresses:       v_start ................ v_end
- *                          kernel, initrd, p2m, start_info, page tables, stack, padding
+ *                          kernel, initrd, p2m, start_info, console (if asked for), page tables, stack, padding
  * Elements that lie elsewhere by the kernel's notes are missing in the region.
  */
-struct dom0_layout_request {
+struct pv_layout_request {
     uint64_t v_start;     /* VIRT_BASE: where pseudo-physical frame 0 is mapped */
     uint64_t kernel_end;  /* virtual, first byte behind the kernel */
     uint64_t initrd_size; /* bytes */
@@ -26,18 +27,19 @@ struct dom0_layout_request {
     bool p2m_elsewhere;   /* INIT_P2M */
     uint64_t p2m_address; /* ... its value */
     uint64_t pages;       /* memory of the domain */
+    bool console_page;    /* one behind start_info, for the console's ring */
 };
-struct dom0_layout {
+struct pv_layout {
     uint64_t v_start, v_end, region_pages;
     uint64_t initrd_pages, initrd_pfn;
     uint64_t p2m_va, p2m_pages, p2m_pfn;
     uint64_t p2m_tables; /* page tables for a p2m elsewhere, in the frames behind it */
-    uint64_t start_info_va, table_va, table_pages, stack_va;
+    uint64_t start_info_va, console_va, table_va, table_pages, stack_va;
     uint64_t pages_needed; /* everything above; the domain must not have less */
 };
 
 /* Returns null, or what is wrong (one line without end of line). Whether the domain is large enough is for the caller
  * to check (pages_needed). */
-const char *dom0_layout(const struct dom0_layout_request *r, struct dom0_layout *l);
+const char *pv_layout(const struct pv_layout_request *r, struct pv_layout *l);
 
 #endif

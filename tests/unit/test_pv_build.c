@@ -1,7 +1,7 @@
-/* sources: hypervisor/domain/dom0_layout.c hypervisor/boot/payload.c hypervisor/boot/decompress.c hypervisor/boot/elf.c hypervisor/boot/options.c */
+/* sources: hypervisor/domain/pv_layout.c hypervisor/boot/payload.c hypervisor/boot/decompress.c hypervisor/boot/elf.c hypervisor/boot/options.c hypervisor/boot/boot_domains.c */
 /* libs: -llzma -lzstd -llz4 -lz */
 /*
- * Domain 0 built in an array that stands for the machine's memory, then looked at as its kernel would: through its page
+ * Domains built in an array that stands for the machine's memory, then looked at as its kernel would: through its page
  * tables. The allocator gives small pieces in a random order, so that nothing is contiguous by chance.
  */
 #include <setjmp.h>
@@ -21,7 +21,7 @@
 static uint8_t ram[RAM_PAGES << 12] __attribute__((aligned(4096)));
 static uint64_t m2p[RAM_PAGES];
 
-#include "../../hypervisor/domain/dom0_build.c"
+#include "../../hypervisor/domain/pv_build.c"
 
 void *maddr_to_virt(maddr_t a) { return ram + a.n; }
 void *mfn_to_virt(mfn_t m) { return ram + (m.n << PAGE_SHIFT); }
@@ -120,6 +120,21 @@ int mmu_set_initial_root(struct vcpu *v, mfn_t m)
     root = m;
     return 0;
 }
+static cpumask_t affinity;
+int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
+{
+    affinity = *mask;
+    return 0;
+}
+static mfn_t console_ring;
+static char console_name[BOOT_DOMAIN_NAME];
+int guest_console_create(struct domain *d, const char *name, mfn_t ring, uint32_t *port)
+{
+    console_ring = ring;
+    strlcpy(console_name, name, sizeof(console_name));
+    *port = 77;
+    return 0;
+}
 void pv_write_hypercall_page(void *page) { memset(page, 0xc3, PAGE_SIZE); }
 
 /* ----- the kernel's view ----- */
@@ -160,11 +175,26 @@ static void add_module(const void *bytes, size_t n, uint64_t at, const char *tex
     strlcpy(m->cmdline, text, sizeof(m->cmdline));
 }
 
+static struct boot_domains found;
+
+static void build(void)
+{
+    char error[200];
+
+    memset(&found, 0, sizeof(found));
+    assert_true(boot_domains_parse(&boot_info, &found, error, sizeof(error)));
+    for (unsigned i = 0; i < found.count; i++)
+        pv_build(&found.guests[i], (domid_t)(i + 1));
+    if (found.domain0.kernel)
+        domain0 = pv_build(&found.domain0, 0);
+}
+
 static struct start_info *start_info(void) { return (struct start_info *)seen(the_vcpus[0].regs.rsi); }
 
-/* Everything that is so for each domain 0 */
+/* Everything that is so for each domain, and for each domain 0 */
 static void check_domain(uint64_t pages)
 {
+    bool privileged = the_domain.is_privileged;
     const struct start_info *si = start_info();
     struct vcpu *v = &the_vcpus[0];
     uint64_t tables = 0;
@@ -173,7 +203,7 @@ static void check_domain(uint64_t pages)
     assert_int_equal(si->nr_pages, pages);
     assert_int_equal(the_domain.tot_pages, pages);
     assert_int_equal(si->shared_info, (uint8_t *)shared - ram);
-    assert_int_equal(si->flags & (SIF_PRIVILEGED | SIF_INITDOMAIN), SIF_PRIVILEGED | SIF_INITDOMAIN);
+    assert_int_equal(si->flags & (SIF_PRIVILEGED | SIF_INITDOMAIN), privileged ? SIF_PRIVILEGED | SIF_INITDOMAIN : 0);
     /* The region maps frame after frame, tables read-only, by the list that the kernel gets; m2p is its reverse. */
     for (uint64_t pfn = 0; pfn < pages; pfn++) {
         uint64_t mfn = *(uint64_t *)seen(si->mfn_list + pfn * 8);
@@ -209,7 +239,11 @@ static void check_domain(uint64_t pages)
     assert_int_equal(v->regs.cs, FLAT_KERNEL_CS);
     assert_int_equal(v->regs.ss, FLAT_KERNEL_SS);
     assert_true(v->pv.kernel_mode && v->initialised && !v->down && v->info->evtchn_upcall_mask == 1);
-    assert_true(the_domain.is_privileged && the_domain.is_hardware && the_domain.pv.io_memory);
+    if (!privileged) {
+        assert_false(the_domain.is_hardware || the_domain.pv.io_memory || the_domain.pv.io_ports);
+        return;
+    }
+    assert_true(the_domain.is_hardware && the_domain.pv.io_memory);
     assert_ptr_equal(domain0, &the_domain);
     assert_false(test_bit(0x3f8, the_domain.pv.io_ports) || test_bit(0x43, the_domain.pv.io_ports) ||
                  test_bit(0xcfc, the_domain.pv.io_ports) || test_bit(0x21, the_domain.pv.io_ports));
@@ -233,7 +267,7 @@ static void linux_like(void **state)
     add_module(initrd, sizeof(initrd), 0x20000, "");
     options.dom0_mem = 24 << 20;
     options.dom0_max_vcpus = 3;
-    dom0_build();
+    build();
     check_domain(24 * 256);
     const struct start_info *si = start_info();
 
@@ -265,7 +299,7 @@ static void all_in_the_region(void **state)
     boot_info.efi_system_table = MADDR(0x1234);
     acpi_info.rsdp = MADDR(0xabcd00);
     options.dom0_max_vcpus = 1000;
-    dom0_build();
+    build();
     uint64_t reserve = alloc_total_count() / 16, pages = the_domain.tot_pages;
 
     assert_true(alloc_free_count() + 64 >= reserve - given_back && alloc_free_count() <= reserve);
@@ -279,6 +313,42 @@ static void all_in_the_region(void **state)
     assert_int_equal(si->console.dom0.info_size, 0);
     assert_non_null(strstr(fake_log, "dom0_max_vcpus=1000: more than 128"));
     assert_int_equal(the_domain.vcpu_count, MAX_VCPUS);
+}
+
+static void without_tools(void **state)
+{
+    machine_reset();
+    made_kernel(&made);
+    made_number(&made, XEN_ELFNOTE_SUPPORTED_FEATURES, 1); /* it cannot be domain 0, nor need it */
+    add_module(made.bytes, made.size, 0, "domain=one memory=16M vcpus=2 cpus=1 -- console=hvc0 x");
+    add_module(initrd, sizeof(initrd), 0x20000, "initrd");
+    strlcpy(boot_info.cmdline, "loglvl=all -- for domain 0", sizeof(boot_info.cmdline));
+    boot_info.efi_system_table = MADDR(0x1234);
+    acpi_info.rsdp = MADDR(0xabcd00);
+    options.dom0_mem = 24 << 20;
+    options.dom0_max_vcpus = 5;
+    build();
+    check_domain(16 * 256);
+    const struct start_info *si = start_info();
+
+    assert_int_equal(the_domain.max_pages, 16 * 256);
+    assert_int_equal(the_domain.vcpu_count, 2);
+    assert_int_equal(the_vcpus[0].processor, 1);
+    assert_int_equal(the_vcpus[1].processor, 1);
+    assert_int_equal(affinity.bits[0], 2);
+    assert_string_equal((char *)si->cmd_line, "console=hvc0 x");
+    assert_seen(si->mod_start, initrd, sizeof(initrd));
+    /* The console's ring: a page of the region by itself, mapped writable. */
+    assert_string_equal(console_name, "one");
+    assert_int_equal(si->console.domU.evtchn, 77);
+    assert_int_equal(si->console.domU.mfn, console_ring.n);
+    uint64_t va = MADE_BASE + (m2p[console_ring.n] << 12);
+
+    assert_int_equal(entry_at(va) & 0xfff, 0x67);
+    assert_int_equal(va, the_vcpus[0].regs.rsi + PAGE_SIZE);
+    assert_true(va < si->pt_base);
+    assert_int_equal(si->store_mfn, 0);
+    assert_int_equal(si->store_evtchn, 0);
 }
 
 static void framebuffer_and_limits(void **state)
@@ -296,7 +366,7 @@ static void framebuffer_and_limits(void **state)
     options.dom0_mem_min = 10 << 20;
     options.dom0_mem_max = 12 << 20;
     memset(boot_info.modules[0].cmdline + 11, 'x', 1500);
-    dom0_build();
+    build();
     check_domain(12 * 256);
     assert_int_equal(the_domain.max_pages, 12 * 256);
     const struct start_info *si = start_info();
@@ -322,7 +392,7 @@ static void build_without(uint32_t note)
     if (note != XEN_ELFNOTE_ENTRY)
         made_number(&made, XEN_ELFNOTE_ENTRY, MADE_BASE + MADE_PHYSICAL);
     add_module(made.bytes, made.size, 0, "");
-    dom0_build();
+    build();
 }
 static void build_with(uint32_t note, uint64_t value)
 {
@@ -330,7 +400,14 @@ static void build_with(uint32_t note, uint64_t value)
     made_kernel(&made);
     made_number(&made, note, value);
     add_module(made.bytes, made.size, 0, "");
-    dom0_build();
+    build();
+}
+static void build_guest(const char *words)
+{
+    machine_reset();
+    made_kernel(&made);
+    add_module(made.bytes, made.size, 0, words);
+    build();
 }
 static void build_options(uint64_t mem, size_t initrd_size)
 {
@@ -342,16 +419,14 @@ static void build_options(uint64_t mem, size_t initrd_size)
     if (initrd_size)
         add_module(zeros, initrd_size, 0x10000, "");
     options.dom0_mem = mem;
-    dom0_build();
+    build();
 }
 
 static void refusals(void **state)
 {
     machine_reset();
-    assert_true(FAILS_WITH(dom0_build(), "no domain 0 kernel: give one as the first module, for example"));
-    machine_reset();
     add_module("This is not a kernel, but some text", 36, 0, "");
-    assert_true(FAILS_WITH(dom0_build(), "domain 0's kernel: not a kernel"));
+    assert_true(FAILS_WITH(build(), "domain 0's kernel: not a kernel"));
     assert_true(FAILS_WITH(build_without(XEN_ELFNOTE_XEN_VERSION), "has no Xen note XEN_VERSION"));
     assert_true(FAILS_WITH(build_without(XEN_ELFNOTE_VIRT_BASE), "has no Xen note VIRT_BASE"));
     assert_true(FAILS_WITH(build_without(XEN_ELFNOTE_ENTRY), "has no Xen note ENTRY"));
@@ -371,14 +446,16 @@ static void refusals(void **state)
     assert_true(FAILS_WITH(build_options(4096, 0), "too small for its kernel and initrd: give at least dom0_mem=4M"));
     assert_true(FAILS_WITH(build_options(6 << 20, 3 << 20),
                            "the initrd of 3 MiB does not fit into domain 0's memory of 6 MiB"));
+    assert_true(FAILS_WITH(build_guest("domain=x memory=100G"), "domain x: memory asks for 102400 MiB, but only"));
+    assert_true(
+        FAILS_WITH(build_guest("domain=x memory=8M cpus=2-3"), "domain x: none of the CPUs that cpus= names is there"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linux_like),
-        cmocka_unit_test(all_in_the_region),
-        cmocka_unit_test(framebuffer_and_limits),
+        cmocka_unit_test(linux_like),    cmocka_unit_test(all_in_the_region),
+        cmocka_unit_test(without_tools), cmocka_unit_test(framebuffer_and_limits),
         cmocka_unit_test(refusals),
     };
 

@@ -1,5 +1,5 @@
-/* Where the elements of domain 0's start lie: arithmetic only, so that it can be tested by itself. */
-#include "domain/dom0_build.h"
+/* Where the elements of a PV domain's start lie: arithmetic only, so that it can be tested by itself. */
+#include "domain/pv_build.h"
 
 #include "lib/util.h"
 #include "memory/layout.h"
@@ -27,11 +27,11 @@ static uint64_t room(uint64_t start)
     return start >= HOLE_END ? 0 - start : 0;
 }
 
-const char *dom0_layout(const struct dom0_layout_request *r, struct dom0_layout *l)
+const char *pv_layout(const struct pv_layout_request *r, struct pv_layout *l)
 {
     uint64_t offset, limit = room(r->v_start);
 
-    *l = (struct dom0_layout){.v_start = r->v_start};
+    *l = (struct pv_layout){.v_start = r->v_start};
     if (r->v_start % PAGE_SIZE || !limit)
         return "the kernel's note VIRT_BASE is not an address that a kernel can have";
     if (r->kernel_end <= r->v_start || r->kernel_end - r->v_start > limit - PAGE_SIZE)
@@ -54,8 +54,13 @@ const char *dom0_layout(const struct dom0_layout_request *r, struct dom0_layout 
     if (offset > limit)
         return "the kernel and what is mapped behind it do not fit into the address space";
     l->start_info_va = r->v_start + offset;
-    l->table_va = l->start_info_va + PAGE_SIZE;
-    offset += 2 * PAGE_SIZE;
+    offset += PAGE_SIZE;
+    if (r->console_page) {
+        l->console_va = r->v_start + offset;
+        offset += PAGE_SIZE;
+    }
+    l->table_va = r->v_start + offset;
+    offset += PAGE_SIZE; /* the stack */
 
     /* The tables map themselves: one more can make the region longer, which can need one more. */
     uint64_t size;

@@ -1,4 +1,4 @@
-/* sources: hypervisor/domain/dom0_layout.c */
+/* sources: hypervisor/domain/pv_layout.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,16 +8,16 @@
 
 #include <cmocka.h>
 
-#include "domain/dom0_build.h"
+#include "domain/pv_build.h"
 #include "lib/util.h"
 
 #define BASE 0xffffffff80000000UL
 #define MIB (1UL << 20)
 
-static struct dom0_layout l;
+static struct pv_layout l;
 
 /* What must hold for every layout, whatever the request was */
-static void check(const struct dom0_layout_request *r)
+static void check(const struct pv_layout_request *r)
 {
     uint64_t end = r->kernel_end, tables = 0;
 
@@ -34,7 +34,8 @@ static void check(const struct dom0_layout_request *r)
         end = l.p2m_va + l.p2m_pages * PAGE_SIZE;
     }
     assert_true(l.start_info_va >= end && l.start_info_va < end + PAGE_SIZE);
-    assert_int_equal(l.table_va, l.start_info_va + PAGE_SIZE);
+    assert_int_equal(l.table_va, l.start_info_va + (r->console_page ? 2 : 1) * PAGE_SIZE);
+    assert_int_equal(l.console_va, r->console_page ? l.start_info_va + PAGE_SIZE : 0);
     assert_int_equal(l.stack_va, l.table_va + l.table_pages * PAGE_SIZE);
     assert_true(l.v_end - (l.stack_va + PAGE_SIZE) >= 512 << 10);
     assert_true(l.initrd_pages * PAGE_SIZE >= r->initrd_size);
@@ -60,15 +61,15 @@ static void check(const struct dom0_layout_request *r)
 
 static void linux_kernel(void **state)
 {
-    struct dom0_layout_request r = {.v_start = BASE,
-                                    .kernel_end = BASE + 0x4a00000,
-                                    .initrd_size = 30000001,
-                                    .initrd_unmapped = true,
-                                    .p2m_elsewhere = true,
-                                    .p2m_address = 0x8000000000,
-                                    .pages = 2048 * MIB / PAGE_SIZE};
+    struct pv_layout_request r = {.v_start = BASE,
+                                  .kernel_end = BASE + 0x4a00000,
+                                  .initrd_size = 30000001,
+                                  .initrd_unmapped = true,
+                                  .p2m_elsewhere = true,
+                                  .p2m_address = 0x8000000000,
+                                  .pages = 2048 * MIB / PAGE_SIZE};
 
-    assert_null(dom0_layout(&r, &l));
+    assert_null(pv_layout(&r, &l));
     check(&r);
     assert_int_equal(l.v_end, BASE + 0x4c00000);
     assert_int_equal(l.start_info_va, BASE + 0x4a00000);
@@ -77,10 +78,10 @@ static void linux_kernel(void **state)
 
 static void everything_mapped(void **state)
 {
-    struct dom0_layout_request r = {
+    struct pv_layout_request r = {
         .v_start = BASE, .kernel_end = BASE + 0x123456, .initrd_size = 5 * MIB, .pages = 16384};
 
-    assert_null(dom0_layout(&r, &l));
+    assert_null(pv_layout(&r, &l));
     check(&r);
     assert_int_equal(l.initrd_pfn, 0x124);
     assert_int_equal(l.pages_needed, l.region_pages);
@@ -89,7 +90,7 @@ static void everything_mapped(void **state)
 static void refusals(void **state)
 {
     static const struct {
-        struct dom0_layout_request r;
+        struct pv_layout_request r;
         const char *text;
     } cases[] = {
         {{.v_start = BASE + 5, .kernel_end = BASE + MIB, .pages = 1000}, "VIRT_BASE"},
@@ -128,7 +129,7 @@ static void refusals(void **state)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        const char *error = dom0_layout(&cases[i].r, &l);
+        const char *error = pv_layout(&cases[i].r, &l);
 
         if (!error || !strstr(error, cases[i].text))
             print_error("case %zu: %s\n", i, error ? error : "accepted");
@@ -146,17 +147,18 @@ static void random_requests(void **state)
     for (unsigned round = 0; round < 200000; round++) {
         static const uint64_t bases[] = {BASE,      0,       0x400000, (1UL << 47) - 64 * MIB, 0xffff880000000000,
                                          -64 * MIB, -4 * MIB};
-        struct dom0_layout_request r = {
+        struct pv_layout_request r = {
             .v_start = bases[rand() % ARRAY_SIZE(bases)],
             .initrd_size = rand() % 4 ? (uint64_t)rand() % (64 * MIB) : 0,
             .initrd_unmapped = rand() % 2,
             .p2m_elsewhere = rand() % 2,
+            .console_page = rand() % 2,
             .p2m_address = rand() % 2 ? 0x8000000000 : ((uint64_t)rand() << 33 | (uint64_t)rand() << 2) & PAGE_MASK,
             .pages = (uint64_t)rand() % (1UL << (1 + rand() % 24)),
         };
 
         r.kernel_end = r.v_start + 1 + (uint64_t)rand() % (64 * MIB);
-        if (!dom0_layout(&r, &l)) {
+        if (!pv_layout(&r, &l)) {
             accepted++;
             if (l.v_end) /* 0: the very end of the address space */
                 check(&r);

@@ -1,12 +1,12 @@
 /*
- * Domain 0. The steps, in the order of the log lines they write:
- *   unpack the kernel and read its notes; decide how much memory the domain gets; lay out its start (dom0_layout.c);
+ * PV domains that Croft itself builds: domain 0, and those without tools. The steps, in the order of the log lines they write:
+ *   unpack the kernel and read its notes; decide how much memory the domain gets; lay out its start (pv_layout.c);
  *   allocate the frames that the layout needs and fill them: kernel, initrd; give the modules' and the unpacked
  *   kernel's memory back; allocate the rest; write the p2m and m2p; build the page tables; start_info; vcpus.
  * The domain's frames are reached through the direct map. Nothing here runs twice, and nothing is undone: what cannot
  * be done ends in boot_fail.
  */
-#include "domain/dom0_build.h"
+#include "domain/pv_build.h"
 
 #include "boot/boot.h"
 #include "boot/elf.h"
@@ -15,6 +15,7 @@
 #include "cpu/cpu.h"
 #include "cpu/instr.h"
 #include "domain/domain.h"
+#include "domain/guest_console.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -23,11 +24,11 @@
 #include "platform/acpi.h"
 #include "pv/mmu.h"
 #include "pv/traps.h"
+#include "sched/pool.h"
 
 #define PAGES_PER_MIB (1UL << (20 - PAGE_SHIFT))
 #define RESERVE_MAX (128 * PAGES_PER_MIB) /* kept free by default: for Croft, other domains, exchanges of memory */
 #define RESERVE_PART 16
-#define EXAMPLE "vmlinuz root=/dev/vda1 console=hvc0"
 #define MAX_RUNS 16384
 
 #define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED | PTE_DIRTY)
@@ -39,6 +40,9 @@ struct run {
 
 static struct builder {
     struct domain *d;
+    const struct boot_domain *what;
+    char title[BOOT_DOMAIN_NAME + 8];
+    const char *memory_option, *vcpus_option;  /* their names, for messages */
     const struct boot_module *kernel, *initrd; /* initrd: null if there is none */
     struct payload payload;
     struct elf_image elf;
@@ -48,7 +52,7 @@ static struct builder {
     uint64_t kernel_start, kernel_end; /* virtual */
     uint64_t pages;                    /* memory of the domain */
     uint64_t allocated;                /* ... of which this many frames are there */
-    struct dom0_layout layout;
+    struct pv_layout layout;
     struct run *runs;
     unsigned run_count;
     uint64_t root_pfn, next_table, tables_end; /* pseudo-physical frames for page tables */
@@ -65,28 +69,27 @@ static void __init load_kernel(void)
     const char *error;
 
     if (!payload_unpack(&b.payload, maddr_to_virt(b.kernel->start), b.kernel->size))
-        boot_fail("domain 0's kernel: %s\n", b.payload.error);
+        boot_fail("%s's kernel: %s\n", b.title, b.payload.error);
     error = elf_parse(&b.elf, b.payload.data, b.payload.size);
     if (!error)
         error = elf_parse_notes(&b.elf, n);
     if (error)
-        boot_fail("domain 0's kernel: %s\n", error);
-    log_info("domain 0: kernel of %lu KiB, %s, compression %s, %zu KiB unpacked\n", b.kernel->size >> 10,
+        boot_fail("%s's kernel: %s\n", b.title, error);
+    log_info("%s: kernel of %lu KiB, %s, compression %s, %zu KiB unpacked\n", b.title, b.kernel->size >> 10,
              b.payload.container, b.payload.compression, b.payload.size >> 10);
     for (unsigned i = 0; i < ARRAY_SIZE(necessary); i++)
         if (!elf_has_note(n, necessary[i].note))
-            boot_fail(
-                "domain 0's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
-                "CONFIG_XEN_DOM0)\n",
-                necessary[i].name);
+            boot_fail("%s's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
+                      "CONFIG_XEN_DOM0)\n",
+                      b.title, necessary[i].name);
     if (strcmp(n->xen_version, "xen-3.0"))
-        boot_fail("domain 0's kernel: its Xen note XEN_VERSION is \"%s\", \"xen-3.0\" is needed\n", n->xen_version);
-    if (elf_has_note(n, XEN_ELFNOTE_SUPPORTED_FEATURES) && !(n->features >> XENFEAT_dom0 & 1))
+        boot_fail("%s's kernel: its Xen note XEN_VERSION is \"%s\", \"xen-3.0\" is needed\n", b.title, n->xen_version);
+    if (b.what->is_domain0 && elf_has_note(n, XEN_ELFNOTE_SUPPORTED_FEATURES) && !(n->features >> XENFEAT_dom0 & 1))
         boot_fail("domain 0's kernel: its Xen note SUPPORTED_FEATURES says that it cannot be domain 0 (Linux: "
                   "CONFIG_XEN_DOM0)\n");
     if (elf_has_note(n, XEN_ELFNOTE_HV_START_LOW) && n->hv_start_low > HOLE_START)
-        boot_fail("domain 0's kernel: its Xen note HV_START_LOW leaves no room for Croft at 0x%lx\n", HOLE_START);
-    log_info("domain 0: %s %s, entry 0x%lx, VIRT_BASE 0x%lx\n", n->guest_os[0] ? n->guest_os : "?", n->guest_version,
+        boot_fail("%s's kernel: its Xen note HV_START_LOW leaves no room for Croft at 0x%lx\n", b.title, HOLE_START);
+    log_info("%s: %s %s, entry 0x%lx, VIRT_BASE 0x%lx\n", b.title, n->guest_os[0] ? n->guest_os : "?", n->guest_version,
              n->entry, n->virt_base);
 
     /* Segments lie where their physical addresses say: a virtual one may be a mere offset (Linux's .data..percpu). */
@@ -97,20 +100,20 @@ static void __init load_kernel(void)
         uint64_t start = s->paddr + b.v_offset, end = start + s->memory_size;
 
         if (s->paddr < n->paddr_offset || start < n->virt_base || end < start)
-            boot_fail("domain 0's kernel: a segment at 0x%lx does not lie behind VIRT_BASE\n", s->paddr);
+            boot_fail("%s's kernel: a segment at 0x%lx does not lie behind VIRT_BASE\n", b.title, s->paddr);
         b.kernel_start = min(b.kernel_start, start);
         b.kernel_end = max(b.kernel_end, end);
     }
     if (n->entry < b.kernel_start || n->entry >= b.kernel_end)
-        boot_fail("domain 0's kernel: its Xen note ENTRY, 0x%lx, is not in the kernel\n", n->entry);
+        boot_fail("%s's kernel: its Xen note ENTRY, 0x%lx, is not in the kernel\n", b.title, n->entry);
     /* Linux since 6.13 (and 6.1.121) makes its calls without the page and has no such note. */
     b.has_hypercall_page = elf_has_note(n, XEN_ELFNOTE_HYPERCALL_PAGE);
     if (b.has_hypercall_page && (n->hypercall_page % PAGE_SIZE || n->hypercall_page < b.kernel_start ||
                                  n->hypercall_page >= b.kernel_end || b.kernel_end - n->hypercall_page < PAGE_SIZE))
-        boot_fail("domain 0's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n",
+        boot_fail("%s's kernel: its Xen note HYPERCALL_PAGE, 0x%lx, is not a page of the kernel\n", b.title,
                   n->hypercall_page);
     if (!strcmp(n->guest_os, "netbsd") || elf_has_note(n, XEN_ELFNOTE_BSD_SYMTAB))
-        log_info("domain 0: the symbol table that its note BSD_SYMTAB asks for is not loaded\n");
+        log_info("%s: the symbol table that its note BSD_SYMTAB asks for is not loaded\n", b.title);
 }
 
 /* Frames of the boot modules that the allocator gets once their contents were copied */
@@ -124,17 +127,18 @@ static uint64_t __init module_frames(const struct boot_module *m, mfn_t *first)
 
 static const char *__init compute_layout(void)
 {
-    struct dom0_layout_request request = {
+    struct pv_layout_request request = {
         .v_start = b.notes.virt_base,
         .kernel_end = b.kernel_end,
         .initrd_size = b.initrd ? b.initrd->size : 0,
         .initrd_unmapped = b.notes.mod_start_pfn,
         .p2m_elsewhere = elf_has_note(&b.notes, XEN_ELFNOTE_INIT_P2M),
         .p2m_address = b.notes.init_p2m,
+        .console_page = !b.what->is_domain0,
         .pages = b.pages,
     };
 
-    return dom0_layout(&request, &b.layout);
+    return pv_layout(&request, &b.layout);
 }
 
 static void __init decide_memory(void)
@@ -146,56 +150,81 @@ static void __init decide_memory(void)
     uint64_t reserve = min(alloc_total_count() / RESERVE_PART, RESERVE_MAX);
     const char *error;
 
-    if (options.dom0_mem)
+    if (!b.what->is_domain0)
+        b.pages = b.what->memory >> PAGE_SHIFT;
+    else if (options.dom0_mem)
         b.pages = options.dom0_mem >> PAGE_SHIFT;
     else
         b.pages = available > reserve ? available - reserve : 0;
-    b.pages = max(b.pages, options.dom0_mem_min >> PAGE_SHIFT);
-    if (options.dom0_mem_max)
+    if (b.what->is_domain0)
+        b.pages = max(b.pages, options.dom0_mem_min >> PAGE_SHIFT);
+    if (b.what->is_domain0 && options.dom0_mem_max)
         b.pages = min(b.pages, options.dom0_mem_max >> PAGE_SHIFT);
     if (b.pages > available)
-        boot_fail("dom0_mem asks for %lu MiB, but only %lu MiB are free: give less\n", b.pages / PAGES_PER_MIB,
-                  available / PAGES_PER_MIB);
+        boot_fail("%s: %s asks for %lu MiB, but only %lu MiB are free: give less\n", b.title, b.memory_option,
+                  b.pages / PAGES_PER_MIB, available / PAGES_PER_MIB);
     error = compute_layout();
     if (error)
-        boot_fail("domain 0: %s\n", error);
+        boot_fail("%s: %s\n", b.title, error);
     if (b.layout.pages_needed > b.pages) {
-        uint64_t initrd = b.layout.initrd_pages;
+        uint64_t least = DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB), initrd = b.layout.initrd_pages;
 
         if (b.layout.pages_needed - initrd <= b.pages)
-            boot_fail(
-                "the initrd of %lu MiB does not fit into domain 0's memory of %lu MiB: give at least dom0_mem=%luM\n",
-                initrd / PAGES_PER_MIB, b.pages / PAGES_PER_MIB, DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
-        boot_fail("domain 0's memory of %lu MiB is too small for its kernel and initrd: give at least dom0_mem=%luM\n",
-                  b.pages / PAGES_PER_MIB, DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB));
+            boot_fail("the initrd of %lu MiB does not fit into %s's memory of %lu MiB: give at least %s=%luM\n",
+                      initrd / PAGES_PER_MIB, b.title, b.pages / PAGES_PER_MIB, b.memory_option, least);
+        boot_fail("%s's memory of %lu MiB is too small for its kernel and initrd: give at least %s=%luM\n", b.title,
+                  b.pages / PAGES_PER_MIB, b.memory_option, least);
     }
 }
 
-static void __init create_domain(void)
+/* The CPUs that its vcpus may run on, and are placed on in turn */
+static cpumask_t __init allowed_cpus(void)
 {
-    uint64_t limit = max(b.pages, options.dom0_mem_max >> PAGE_SHIFT);
-    unsigned vcpus = options.dom0_max_vcpus ? options.dom0_max_vcpus : cpu_count();
+    cpumask_t allowed = b.what->cpus;
 
+    if (cpumask_empty(&allowed))
+        return cpu_online;
+    allowed.bits[0] &= cpu_online.bits[0];
+    if (cpumask_empty(&allowed))
+        boot_fail("%s: none of the CPUs that cpus= names is there\n", b.title);
+    return allowed;
+}
+
+static void __init create_vcpus(unsigned count)
+{
+    cpumask_t allowed = allowed_cpus();
+    unsigned cpu = cpumask_next(0, &allowed);
+
+    for (unsigned i = 0; i < count; i++) {
+        struct vcpu *v = vcpu_create(b.d, i, cpu);
+
+        if (!v)
+            boot_fail("not enough memory for %u vcpus of %s: give fewer by %s\n", count, b.title, b.vcpus_option);
+        if (!cpumask_empty(&b.what->cpus))
+            vcpu_set_affinity(v, &b.what->cpus);
+        cpu = cpumask_next(cpu + 1, &allowed);
+        if (cpu >= NR_CPUS)
+            cpu = cpumask_next(0, &allowed);
+    }
+}
+
+static void __init create_domain(domid_t id)
+{
+    bool domain0 = b.what->is_domain0;
+    uint64_t limit = domain0 ? max(b.pages, options.dom0_mem_max >> PAGE_SHIFT) : b.pages;
+    unsigned vcpus = b.what->vcpus;
+
+    if (domain0)
+        vcpus = options.dom0_max_vcpus ? options.dom0_max_vcpus : cpu_count();
     if (vcpus > MAX_VCPUS) {
         log_warning("dom0_max_vcpus=%u: more than %u are not possible\n", vcpus, MAX_VCPUS);
         vcpus = MAX_VCPUS;
     }
-    b.d = domain_create(0, vcpus, limit, true);
-    if (!b.d)
-        boot_fail("not enough memory for domain 0\n");
-    if (grant_init_domain(b.d, GRANT_DEFAULT_FRAMES, GRANT_DEFAULT_MAPTRACK_FRAMES, 2))
-        boot_fail("not enough memory for domain 0\n");
-    domain0 = b.d;
-    unsigned cpu = cpumask_next(0, &cpu_online);
-
-    for (unsigned i = 0; i < vcpus; i++) {
-        if (!vcpu_create(b.d, i, cpu))
-            boot_fail("not enough memory for %u vcpus of domain 0: give a lower dom0_max_vcpus\n", vcpus);
-        cpu = cpumask_next(cpu + 1, &cpu_online);
-        if (cpu >= NR_CPUS)
-            cpu = cpumask_next(0, &cpu_online);
-    }
-    log_info("domain 0: %u vcpus, %lu MiB of memory, at most %lu MiB\n", vcpus, b.pages / PAGES_PER_MIB,
+    b.d = domain_create(id, vcpus, limit, domain0);
+    if (!b.d || grant_init_domain(b.d, GRANT_DEFAULT_FRAMES, GRANT_DEFAULT_MAPTRACK_FRAMES, 2))
+        boot_fail("not enough memory for %s\n", b.title);
+    create_vcpus(vcpus);
+    log_info("%s: %u vcpus, %lu MiB of memory, at most %lu MiB\n", b.title, vcpus, b.pages / PAGES_PER_MIB,
              limit / PAGES_PER_MIB);
 }
 
@@ -256,7 +285,7 @@ static bool __init allocate_up_to(uint64_t target, bool zeroed)
         if (last && last->mfn + last->count == m.n)
             last->count += count;
         else if (b.run_count == MAX_RUNS)
-            boot_fail("memory is in too many pieces to build domain 0\n");
+            boot_fail("memory is in too many pieces to build %s\n", b.title);
         else
             b.runs[b.run_count++] = (struct run){b.allocated, m.n, count};
         b.allocated += count;
@@ -319,25 +348,25 @@ static void __init fill_memory(void)
 {
     b.runs = heap_alloc(MAX_RUNS * sizeof(*b.runs));
     if (!b.runs || !allocate_up_to(b.layout.pages_needed, true))
-        boot_fail("not enough free memory for domain 0's kernel and initrd: add memory to the machine\n");
+        boot_fail("not enough free memory for %s's kernel and initrd: add memory to the machine\n", b.title);
     for (unsigned i = 0; i < b.elf.segment_count; i++) {
         const struct elf_segment *s = &b.elf.segments[i];
 
         copy_to_domain(s->paddr + b.v_offset - b.layout.v_start, b.elf.data + s->offset, s->file_size);
     }
     payload_free(&b.payload);
-    log_info("domain 0: kernel at 0x%lx-0x%lx\n", b.kernel_start, b.kernel_end);
+    log_info("%s: kernel at 0x%lx-0x%lx\n", b.title, b.kernel_start, b.kernel_end);
     if (b.initrd) {
         copy_to_domain(b.layout.initrd_pfn << PAGE_SHIFT, maddr_to_virt(b.initrd->start), b.initrd->size);
-        log_info("domain 0: initrd of %lu KiB at frame 0x%lx%s\n", b.initrd->size >> 10, b.layout.initrd_pfn,
+        log_info("%s: initrd of %lu KiB at frame 0x%lx%s\n", b.title, b.initrd->size >> 10, b.layout.initrd_pfn,
                  b.notes.mod_start_pfn ? ", not mapped" : "");
         give_back_module(b.initrd);
     }
     give_back_module(b.kernel);
     if (!allocate_up_to(b.pages, false)) {
-        if (options.dom0_mem || options.dom0_mem_min)
-            boot_fail("dom0_mem asks for %lu MiB, but only %lu MiB could be had: give less\n", b.pages / PAGES_PER_MIB,
-                      b.allocated / PAGES_PER_MIB);
+        if (!b.what->is_domain0 || options.dom0_mem || options.dom0_mem_min)
+            boot_fail("%s: %s asks for %lu MiB, but only %lu MiB could be had: give less\n", b.title, b.memory_option,
+                      b.pages / PAGES_PER_MIB, b.allocated / PAGES_PER_MIB);
         b.pages = b.allocated; /* the list of frames stays a little longer than needed */
     }
 }
@@ -357,12 +386,12 @@ static void __init write_p2m(void)
             m2p_write(MFN(b.runs[i].mfn + j), pfn);
         }
     }
-    log_info("domain 0: %lu frames in %u runs, list at 0x%lx\n", pfn, b.run_count, b.layout.p2m_va);
+    log_info("%s: %lu frames in %u runs, list at 0x%lx\n", b.title, pfn, b.run_count, b.layout.p2m_va);
 }
 
 static uint64_t *__init new_table(uint64_t *pfn)
 {
-    BUG_ON(b.next_table >= b.tables_end); /* dom0_layout counted them */
+    BUG_ON(b.next_table >= b.tables_end); /* pv_layout counted them */
     *pfn = b.next_table++;
     return page_of_pfn(*pfn);
 }
@@ -397,7 +426,7 @@ static void __init map_run(uint64_t va, uint64_t pfn, uint64_t count)
 
 static void __init build_tables(void)
 {
-    const struct dom0_layout *l = &b.layout;
+    const struct pv_layout *l = &b.layout;
 
     b.next_table = b.root_pfn = pfn_of_va(l->table_va);
     b.tables_end = b.root_pfn + l->table_pages;
@@ -413,25 +442,26 @@ static void __init build_tables(void)
     int error = mmu_set_initial_root(b.d->vcpus[0], mfn_of_pfn(b.root_pfn));
 
     if (error)
-        panic("domain 0: its first page tables were refused (error %d)\n", -error);
-    log_info("domain 0: mapped 0x%lx-0x%lx, page tables at 0x%lx\n", l->v_start, l->v_end, l->table_va);
+        panic("%s: its first page tables were refused (error %d)\n", b.title, -error);
+    log_info("%s: mapped 0x%lx-0x%lx, page tables at 0x%lx\n", b.title, l->v_start, l->v_end, l->table_va);
 }
 
-/* The kernel's command line: the module's, what follows "--" in Croft's, and where ACPI is if only UEFI knows. */
+/* The kernel's command line: the module's; for domain 0 what follows "--" in Croft's, and where ACPI is if only UEFI knows. */
 static void __init write_command_line(char *to, size_t size)
 {
-    const char *given = b.kernel->cmdline, *extra = strstr(boot_info.cmdline, "-- ");
+    const char *given = b.what->cmdline ? b.what->cmdline : b.kernel->cmdline;
+    const char *extra = b.what->is_domain0 ? strstr(boot_info.cmdline, "-- ") : NULL;
     char rsdp[40] = "";
     int n;
 
     if (extra && extra != boot_info.cmdline && extra[-1] != ' ')
         extra = NULL;
-    if (boot_info.efi_system_table.n && acpi_info.rsdp.n && !strstr(given, "acpi_rsdp="))
+    if (b.what->is_domain0 && boot_info.efi_system_table.n && acpi_info.rsdp.n && !strstr(given, "acpi_rsdp="))
         snprintf(rsdp, sizeof(rsdp), " acpi_rsdp=0x%lx", acpi_info.rsdp.n);
     n = snprintf(to, size, "%s%s%s%s", given, extra ? " " : "", extra ? extra + 3 : "", rsdp);
     if ((size_t)n >= size)
-        log_warning("domain 0: its command line of %d characters is cut to %zu\n", n, size - 1);
-    log_info("domain 0: command line: %s\n", to);
+        log_warning("%s: its command line of %d characters is cut to %zu\n", b.title, n, size - 1);
+    log_info("%s: command line: %s\n", b.title, to);
 }
 
 /* The screen as the loader left it, for the kernel's console driver; returns the size of the description. */
@@ -467,7 +497,7 @@ static uint32_t __init write_console_info(struct dom0_vga_console_info *info)
 
 static void __init write_start_info(void)
 {
-    const struct dom0_layout *l = &b.layout;
+    const struct pv_layout *l = &b.layout;
     struct start_info *si = page_of_pfn(pfn_of_va(l->start_info_va));
     const uint32_t info_offset = ROUND_UP((uint32_t)sizeof(*si), 8U);
 
@@ -475,7 +505,7 @@ static void __init write_start_info(void)
     strlcpy(si->magic, "xen-3.0-x86_64", sizeof(si->magic));
     si->nr_pages = b.pages;
     si->shared_info = virt_to_maddr(b.d->shared_info).n;
-    si->flags = SIF_PRIVILEGED | SIF_INITDOMAIN;
+    si->flags = b.what->is_domain0 ? SIF_PRIVILEGED | SIF_INITDOMAIN : 0;
     si->pt_base = l->table_va;
     si->nr_pt_frames = l->table_pages;
     si->mfn_list = l->p2m_va;
@@ -489,8 +519,16 @@ static void __init write_start_info(void)
         si->nr_p2m_frames = l->p2m_pages + l->p2m_tables;
     }
     write_command_line((char *)si->cmd_line, sizeof(si->cmd_line));
-    si->console.dom0.info_size = write_console_info((void *)((uint8_t *)si + info_offset));
-    si->console.dom0.info_off = si->console.dom0.info_size ? info_offset : 0;
+    if (b.what->is_domain0) {
+        si->console.dom0.info_size = write_console_info((void *)((uint8_t *)si + info_offset));
+        si->console.dom0.info_off = si->console.dom0.info_size ? info_offset : 0;
+    } else {
+        mfn_t ring = mfn_of_pfn(pfn_of_va(l->console_va));
+
+        si->console.domU.mfn = ring.n;
+        if (guest_console_create(b.d, b.what->name, ring, &si->console.domU.evtchn))
+            boot_fail("not enough memory for the console of %s\n", b.title);
+    }
 }
 
 /* How the ABI starts a vcpu: "Start-of-day" in <xen/xen.h> names RSI; flat segments; upcalls masked. */
@@ -512,17 +550,20 @@ static void __init start_vcpu(void)
     v->down = false;
 }
 
-void __init dom0_build(void)
+struct domain *__init pv_build(const struct boot_domain *what, domid_t id)
 {
-    if (!boot_info.module_count)
-        boot_fail("no domain 0 kernel: give one as the first module, for example QEMU's -initrd \"" EXAMPLE
-                  ",initrd.img\" or GRUB's module2 /" EXAMPLE "\n");
-    b.kernel = &boot_info.modules[0];
-    b.initrd = boot_info.module_count > 1 && boot_info.modules[1].size ? &boot_info.modules[1] : NULL;
+    memset(&b, 0, sizeof(b));
+    b.what = what;
+    b.kernel = what->kernel;
+    b.initrd = what->initrd;
+    b.memory_option = what->is_domain0 ? "dom0_mem" : "memory";
+    b.vcpus_option = what->is_domain0 ? "dom0_max_vcpus" : "vcpus";
+    snprintf(b.title, sizeof(b.title), "%s%s", what->is_domain0 ? "" : "domain ", what->name);
     load_kernel();
     decide_memory();
-    create_domain();
-    give_ports();
+    create_domain(id);
+    if (what->is_domain0)
+        give_ports();
     fill_memory();
     write_p2m();
     if (b.has_hypercall_page)
@@ -531,5 +572,6 @@ void __init dom0_build(void)
     write_start_info();
     start_vcpu();
     heap_free(b.runs);
-    log_info("domain 0: %lu MiB of memory stay free\n", alloc_free_count() / PAGES_PER_MIB);
+    log_info("%s: %lu MiB of memory stay free\n", b.title, alloc_free_count() / PAGES_PER_MIB);
+    return b.d;
 }
