@@ -89,7 +89,7 @@ static void *small_alloc(unsigned class)
     struct class *c = &classes[class];
     struct small s;
     uint8_t *object;
-    mfn_t m;
+    mfn_t m, spare = INVALID_MFN;
 
     spin_lock(&c->lock);
     if (!c->partial) {
@@ -98,7 +98,10 @@ static void *small_alloc(unsigned class)
         if (mfn_eq(m, INVALID_MFN))
             return NULL;
         spin_lock(&c->lock);
-        partial_add(c, m);
+        if (c->partial) /* somebody was faster, or gave an object back */
+            spare = m;
+        else
+            partial_add(c, m);
     }
     m = MFN(c->partial);
     s = small_unpack(frame_of(m)->type);
@@ -109,6 +112,8 @@ static void *small_alloc(unsigned class)
     if (s.first == NO_OBJECT)
         partial_remove(c, m);
     spin_unlock(&c->lock);
+    if (!mfn_eq(spare, INVALID_MFN))
+        free_frames(spare, 0);
     memset(object, 0, 1UL << class_shift(class));
     return object;
 }
