@@ -3,8 +3,8 @@
  *   unpack the kernel and read its notes; decide how much memory the domain gets; lay out its start (pv_layout.c);
  *   allocate the frames that the layout needs and fill them: kernel, initrd; give the modules' and the unpacked
  *   kernel's memory back; allocate the rest; write the p2m and m2p; build the page tables; start_info; vcpus.
- * The domain's frames are reached through the direct map. Nothing here runs twice, and nothing is undone: what cannot
- * be done ends in boot_fail.
+ * The domain's frames are reached through the direct map. One domain is built after the other, and nothing is undone: what
+ * cannot be done ends in boot_fail.
  */
 #include "domain/pv_build.h"
 
@@ -363,7 +363,8 @@ static void __init fill_memory(void)
         give_back_module(b.initrd);
     }
     give_back_module(b.kernel);
-    if (!allocate_up_to(b.pages, false)) {
+    /* Domain 0 may see what was there before (the firmware's, modules'), and clearing all memory takes long. */
+    if (!allocate_up_to(b.pages, !b.what->is_domain0)) {
         if (!b.what->is_domain0 || options.dom0_mem || options.dom0_mem_min)
             boot_fail("%s: %s asks for %lu MiB, but only %lu MiB could be had: give less\n", b.title, b.memory_option,
                       b.pages / PAGES_PER_MIB, b.allocated / PAGES_PER_MIB);

@@ -338,6 +338,13 @@ static void without_tools(void **state)
     assert_int_equal(affinity.bits[0], 2);
     assert_string_equal((char *)si->cmd_line, "console=hvc0 x");
     assert_seen(si->mod_start, initrd, sizeof(initrd));
+    /* Nothing of what its frames held before */
+    for (uint64_t pfn = b.layout.pages_needed; pfn < 16 * 256; pfn++) {
+        const uint8_t *page = ram + (*(uint64_t *)seen(si->mfn_list + pfn * 8) << 12);
+
+        assert_int_equal(page[0], 0);
+        assert_memory_equal(page, page + 1, PAGE_SIZE - 1);
+    }
     /* The console's ring: a page of the region by itself, mapped writable. */
     assert_string_equal(console_name, "one");
     assert_int_equal(si->console.domU.evtchn, 77);
