@@ -40,6 +40,11 @@ def check_stress(output):
         raise Trouble(f"stress-ng failed:\n{output}")
 
 
+def guest_modules(*texts):
+    """Boot modules of domains without tools, one for each text: Debian's kernel and the tiny guest's initrd."""
+    return "\n".join(f"{BUILD}/vmlinuz {text}\n{BUILD}/guest-initrd.img initrd" for text in texts)
+
+
 class Machine:
     def __init__(self, name, *, limit=400, stream=None, croft_args="", kernel_args="", qemu_args=(), daemons=False, **settings):
         """settings are tools/qemu's variables in small letters (cpus=4, boot="uefi", memory=1024, ...); croft_args and

@@ -258,7 +258,10 @@ static __attribute__((noinline)) long update_any(struct vcpu *v, const struct mm
         domain_get(d); /* cannot fail: it runs */
     }
     c.frames = NULL;
-    rc = context_for_frames(&c, d, (uint16_t)a_foreign);
+    if (count == MMU_PREEMPTED) /* all is done but cleaning up, for which the other domain may have waited to be gone */
+        rc = 0;
+    else
+        rc = context_for_frames(&c, d, (uint16_t)a_foreign);
     if (!rc)
         rc = update_tables(&c, d, reqs, i, count, a_done, a_foreign);
     context_end(&c);

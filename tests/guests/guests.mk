@@ -33,7 +33,7 @@ $(foreach guest,$(GUESTS),$(eval $(call guests_link,$(guest))))
 .PHONY: guests guests-cpus guests-build
 guests-build: $(GUESTS_ELFS)
 guests: guests-build $(GUESTS_HV)
-	HV=$(GUESTS_HV) $(GUESTS_DIR)/run --beside
+	HV=$(GUESTS_HV) $(GUESTS_DIR)/run -j 2 --beside
 guests-cpus: guests-build $(GUESTS_HV)
 	HV=$(GUESTS_HV) $(GUESTS_DIR)/run --beside --cpus 1,2,4 --logs build/logs/guests-cpus
 

@@ -15,9 +15,8 @@ def pairwise():
             for (i, cpus), (j, memory) in itertools.product(enumerate(CPUS), enumerate(MEMORY))}
 
 
-# Of those, for make check: each loader on each machine, each number of CPUs and each size of memory
-IN_CHECK = {("pc", "kernel", 1, 1), ("q35", "bios", 1, 4), ("pc", "uefi", 2, 4), ("pc", "bios", 4, 16), ("q35", "kernel", 4, 4),
-            ("q35", "uefi", 8, 16)}
+# Of those, for make check: each machine and loader, each number of CPUs and each size of memory. Most other tests are q35 by kernel.
+IN_CHECK = {("pc", "kernel", 1, 1), ("pc", "uefi", 2, 4), ("pc", "bios", 4, 16), ("q35", "uefi", 8, 16)}
 
 
 def matrix():
@@ -31,7 +30,7 @@ def test_pairwise_is_complete():
     for a, b in itertools.combinations(range(4), 2):
         assert {(v[a], v[b]) for v in pairwise()} == set(itertools.product(columns[a], columns[b]))
     assert IN_CHECK <= pairwise()
-    assert {v[:2] for v in IN_CHECK} == set(itertools.product(MACHINES, BOOTS))
+    assert {v[0] for v in IN_CHECK} == set(MACHINES) and {v[1] for v in IN_CHECK} == set(BOOTS)
     assert {v[2] for v in IN_CHECK} == set(CPUS) and {v[3] for v in IN_CHECK} == set(MEMORY)
 
 

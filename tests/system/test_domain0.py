@@ -82,7 +82,7 @@ def test_logs_and_power_off(debian):
     debian.power_off()
 
 
-@pytest.mark.parametrize("kind, disk, driver", [("q35", "ahci", "ahci"), ("pc", "ide", "ata_piix")])
+@pytest.mark.parametrize("kind, disk, driver", [("q35", "ahci", "ahci"), pytest.param("pc", "ide", "ata_piix", marks=pytest.mark.extra)])
 @pytest.mark.xdist_group("controllers")
 def test_disk_controller_and_e1000(machine, kind, disk, driver):
     m = machine(machine=kind, disk=disk, net="e1000", croft_args="dom0_mem=1G")

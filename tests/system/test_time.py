@@ -15,7 +15,7 @@ def run_monotonic(machine, cpus, arguments, timeout):
     assert m.child.match.group(1) == "passed", m.console()[-2000:]
 
 
-@pytest.mark.parametrize("cpus", [2, 4])
+@pytest.mark.parametrize("cpus", [pytest.param(2, marks=pytest.mark.extra), 4])
 def test_time_never_goes_back_between_cpus(machine, cpus):
     run_monotonic(machine, cpus, "20", 180)
 

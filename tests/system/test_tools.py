@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from machine import manager
+from machine import guest_modules, manager
 
 pytestmark = pytest.mark.xdist_group("tools")
 UP = "tiny: up after"
@@ -12,9 +12,21 @@ UP = "tiny: up after"
 
 @pytest.fixture(scope="module")
 def dom0():
-    with manager("tools", "xenstored") as m:
+    with manager("tools", "xenstored", modules=guest_modules("domain=alone memory=160M -- console=hvc0 quiet")) as m:
         m.login()
         yield m
+
+
+def test_a_domain_without_tools(dom0):
+    """Croft started it by itself (test_without_tools.py): tools know it by its number."""
+    if "(alone) tiny: up after" not in dom0.console():
+        dom0.expect(r"\(alone\) tiny: up after", 200)
+    assert re.search(r"^\S+ +1 +160 +1 +[-rb]", dom0.run("xl list"), re.M)
+    dom0.run("xl pause 1; xl unpause 1; xl vcpu-pin 1 all 0 all")
+    before = dom0.free_pages()
+    dom0.run("xl destroy 1")
+    dom0.run("for i in $(seq 60); do xl list 1 2>/dev/null || break; sleep 1; done")
+    assert dom0.free_pages() >= before + 160 * 256
 
 
 def test_questions(dom0):

@@ -1,18 +1,12 @@
-"""Domains without tools: Croft itself builds and starts what its boot modules describe, with a domain 0 and without."""
-import os
+"""Domains without tools and without a domain 0: Croft itself builds and starts what its boot modules describe. Beside a domain 0:
+test_tools.py."""
 import re
 
 import pytest
-from machine import BUILD
 
-KERNEL = os.path.join(BUILD, "vmlinuz")
-TINY = os.path.join(BUILD, "guest-initrd.img")
+from machine import guest_modules
+
 SWITCH = "\x01\x01\x01"
-
-
-def modules(*texts):
-    """Boot modules for Debian's kernel with the tiny initrd, one pair for each text."""
-    return "\n".join(f"{KERNEL} {text}\n{TINY} initrd" for text in texts)
 
 
 def keyboard_to(m, whom):
@@ -32,8 +26,8 @@ def audit(m):
 @pytest.mark.parametrize("boot", ["kernel", pytest.param("bios", marks=pytest.mark.extra)])
 def test_two_domains_and_no_domain_0(machine, boot):
     m = machine(boot=boot, disk="none", net="none", kernel="", memory=768, cpus=2, croft_args="noreboot",
-                modules=modules("domain=one memory=192M -- console=hvc0 loglevel=6",
-                                "domain=two memory=160M vcpus=2 cpus=1 -- console=hvc0 quiet"))
+                modules=guest_modules("domain=one memory=192M -- console=hvc0 loglevel=6",
+                                      "domain=two memory=160M vcpus=2 cpus=1 -- console=hvc0 quiet"))
     up = {m.expect(r"\((one|two)\) tiny: up after", 200).group(1) for _ in range(2)}
     assert up == {"one", "two"}
     keyboard_to(m, "domain two")
@@ -54,19 +48,6 @@ def test_two_domains_and_no_domain_0(machine, boot):
         assert not re.search(r"\S.*\((one|two)\) \[", line), line
 
 
-def test_beside_domain_0(machine):
-    m = machine(daemons=True, memory=1536, modules=modules("domain=alone memory=160M -- console=hvc0 quiet"))
-    m.expect(r"\(alone\) tiny: up after", 200)
-    m.login()
-    assert re.search(r"^\S+ +1 +160 +1 +[-b]", m.run("xl list"), re.M)
-    m.run("xl pause 1; xl unpause 1; xl vcpu-pin 1 all 0 all")
-    free = int(m.run("xl info free_memory"))
-    m.run("xl destroy 1")
-    m.wait_until("! xl list 1 2>/dev/null", 60)
-    assert int(m.run("xl info free_memory")) >= free + 155
-    audit(m)
-
-
 @pytest.mark.parametrize("text,says", [
     ("domain=x memory=lots -- a", r"boot module 1, which is to be a domain's kernel: 'memory=lots' is malformed"),
     ("domain=x memory=6M -- a", r"domain x's memory of 6 MiB is too small for its kernel and initrd: give at least memory=\d+M"),
@@ -74,5 +55,5 @@ def test_beside_domain_0(machine):
     ("domain=x cpus=7 memory=100M -- a", r"domain x: none of the CPUs that cpus= names is there"),
 ])
 def test_refused(machine, text, says):
-    m = machine(disk="none", net="none", kernel="", memory=256, croft_args="noreboot", modules=modules(text))
+    m = machine(disk="none", net="none", kernel="", memory=256, croft_args="noreboot", modules=guest_modules(text))
     m.expect(says, 60)
