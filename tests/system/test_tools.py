@@ -23,10 +23,10 @@ def test_a_domain_without_tools(dom0):
         dom0.expect(r"\(alone\) tiny: up after", 200)
     assert re.search(r"^\S+ +1 +160 +1 +[-rb]", dom0.run("xl list"), re.M)
     dom0.run("xl pause 1; xl unpause 1; xl vcpu-pin 1 all 0 all")
-    before = dom0.free_pages()
+    before = int(dom0.run("xl info free_memory"))
     dom0.run("xl destroy 1")
-    dom0.run("for i in $(seq 60); do xl list 1 2>/dev/null || break; sleep 1; done")
-    assert dom0.free_pages() >= before + 160 * 256
+    dom0.wait_until("! xl list 1", 60)
+    assert int(dom0.run("xl info free_memory")) >= before + 160
 
 
 def test_questions(dom0):
