@@ -34,6 +34,7 @@ void __init domains_start(void)
         log_info("%s, domain %s, starts\n", built[i]->name, found.guests[i].name);
         built[i]->started = true;
         vcpu_wake(built[i]->vcpus[0]);
+        domain_put(built[i]); /* its builder's reference */
     }
     if (domain0)
         vcpu_wake(domain0->vcpus[0]);
