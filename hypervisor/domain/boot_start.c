@@ -28,8 +28,8 @@ void __init domains_start(void)
     if (found.domain0.kernel)
         domain0 = pv_build(&found.domain0, 0);
     console_keyboard_start();
-    log_info("%s starts; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n", domain0 ? "domain 0" : "all",
-             alloc_free_count() >> 8);
+    log_info("%s; %lu MiB free; three times Ctrl-A gives the keyboard to Croft\n",
+             domain0 ? "domain 0 starts" : "no domain 0", alloc_free_count() >> 8);
     for (unsigned i = 0; i < found.count; i++) {
         log_info("%s, domain %s, starts\n", built[i]->name, found.guests[i].name);
         built[i]->started = true;
