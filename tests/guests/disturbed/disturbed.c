@@ -17,18 +17,6 @@ static long disturb(unsigned what, unsigned long n)
     return hypercall(__HYPERVISOR_croft_op, CROFT_OP_disturb_cpu, what, n, 0, 0);
 }
 
-static void pin_vcpu(unsigned vcpu, unsigned cpu)
-{
-    uint8_t map = (uint8_t)(1U << cpu);
-
-    memset(&domctl_op.u, 0, sizeof(domctl_op.u));
-    domctl_op.u.vcpuaffinity.vcpu = vcpu;
-    domctl_op.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    domctl_op.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
-    set_xen_guest_handle(domctl_op.u.vcpuaffinity.cpumap_hard.bitmap, &map);
-    check_equal(domctl(XEN_DOMCTL_setvcpuaffinity, 0), 0);
-}
-
 /* By the second vcpu */
 static void hold(void *ms)
 {
@@ -127,8 +115,8 @@ GUEST("disturbed")
 {
     map_page(TEST_VA, 0);
     events_enable();
-    pin_vcpu(0, 0);
-    pin_vcpu(1, 1);
+    pin_vcpu(0, 0, 0);
+    pin_vcpu(0, 1, 1);
     second_start();
     flush_both();
 

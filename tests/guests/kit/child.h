@@ -87,6 +87,7 @@ long sysctl(uint32_t cmd);
 long domain_flags(unsigned domid);
 long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t flags); /* va has a table */
 unsigned long free_pages(void);
+void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu); /* hard affinity; a check that it is taken */
 void audit(const char *when); /* a check that the hypervisor's audit of all frames finds nothing */
 /* Checks that as many pages are free after f as before, and that the audit finds nothing. f may be run again. */
 void leaves_nothing(const char *what, void (*f)(void));

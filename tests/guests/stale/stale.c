@@ -72,18 +72,6 @@ static void check_ended(const char *when)
     mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
 }
 
-static void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu)
-{
-    uint8_t map = (uint8_t)(1U << cpu);
-
-    memset(&domctl_op.u, 0, sizeof(domctl_op.u));
-    domctl_op.u.vcpuaffinity.vcpu = vcpu;
-    domctl_op.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    domctl_op.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
-    set_xen_guest_handle(domctl_op.u.vcpuaffinity.cpumap_hard.bitmap, &map);
-    check_quiet(domctl(XEN_DOMCTL_setvcpuaffinity, domid) == 0, "d%uv%u on CPU %u", domid, vcpu, cpu);
-}
-
 static void start_on_cpu0(struct child *child)
 {
     child_create(child, 1);
