@@ -1,0 +1,78 @@
+/*
+ * What differs between AMD-V and VT-x, as the rest of hvm/ uses it. svm.c is the one there is; a vmx.c will mirror it, function by
+ * function. v is current, or does not run, unless said otherwise.
+ */
+#ifndef HVM_VENDOR_H
+#define HVM_VENDOR_H
+
+#include "hvm/hvm.h"
+#include "pv/decode.h"
+
+enum hvm_reg { HVM_CR0, HVM_CR2, HVM_CR3, HVM_CR4, HVM_EFER, HVM_PAT, HVM_DR6, HVM_DR7, HVM_CPL /* not to be set */ };
+
+struct hvm_segment {
+    uint16_t selector;
+    uint16_t attributes; /* SEGMENT_* of hvm/vmcb.h */
+    uint32_t limit;
+    uint64_t base;
+};
+
+struct hvm_vendor {
+    const char *name;
+    /* Once, on the boot CPU: null if it is there and usable, or why not. */
+    const char *(*find)(void);
+    /* On each CPU, when it comes on line. */
+    void (*init_cpu)(void);
+    int (*create)(struct vcpu *v); /* -ENOMEM */
+    void (*destroy)(struct vcpu *v);
+    /* The registers that are not in cpu_user_regs, all at once: as after INIT, in real mode at vector << 12; or in flat 32-bit mode. */
+    void (*start_real)(struct vcpu *v, uint8_t vector);
+    void (*start_flat)(struct vcpu *v);
+    uint64_t (*get)(const struct vcpu *v, enum hvm_reg reg);
+    void (*set)(struct vcpu *v, enum hvm_reg reg, uint64_t value);
+    struct hvm_segment (*segment)(const struct vcpu *v, enum insn_segment which);
+    /* Enters the guest once and answers why it came back. Interrupts disabled, enabled when it returns. */
+    void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
+    void (*switch_in)(struct vcpu *v); /* interrupts disabled */
+    void (*dump)(const struct vcpu *v);
+};
+extern const struct hvm_vendor hvm_svm;
+extern const struct hvm_vendor *hvm_vendor; /* null: none is usable */
+
+/* hvm.c: what waits */
+void hvm_inject_exception(struct vcpu *v, unsigned vector, uint32_t error_code); /* at the next entry */
+int hvm_pending_vector(struct vcpu *v);                 /* that the guest has to take as soon as it can, or -1 */
+uint8_t hvm_accept_vector(struct vcpu *v, int vector);  /* it takes it now: what hvm_pending_vector gave, as a vector */
+bool hvm_take_nmi(struct vcpu *v);                      /* one is to be injected now */
+void hvm_halt_for_good(struct vcpu *v);                 /* HLT with interrupts disabled */
+void hvm_load_breakpoints(const struct vcpu *v);        /* DR0-3 */
+
+/*
+ * exits.c: what the guest did. True: it is done, and the caller steps over the instruction. False: an exception waits, or the
+ * instruction is to be executed again.
+ */
+bool hvm_exit_cpuid(struct vcpu *v, struct cpu_user_regs *regs);
+bool hvm_exit_rdmsr(struct vcpu *v, struct cpu_user_regs *regs);
+bool hvm_exit_wrmsr(struct vcpu *v, struct cpu_user_regs *regs);
+bool hvm_exit_xsetbv(struct vcpu *v, struct cpu_user_regs *regs);
+bool hvm_exit_hypercall(struct vcpu *v, struct cpu_user_regs *regs);
+/* IN and OUT of 1, 2 or 4 bytes */
+bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, unsigned bytes, bool in);
+/* INS and OUTS: from or to the linear address in memory (already with its segment), 'repeat': RCX times */
+bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned bytes, bool in, bool repeat);
+/* Those that need the instruction itself: they step over it themselves, by its length. */
+bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn);
+bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn);
+/* An access to a physical address where nothing is mapped. *length: of the instruction, if true. */
+bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t address, bool write, bool fetch,
+                     unsigned *length);
+void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs); /* after the step */
+
+/* walk.c */
+size_t hvm_copy_to_user(uint64_t va, const void *from, size_t n); /* as hvm_copy_to_guest, with the rights of the guest's user mode */
+/* The bytes at rip: returns how many could be read, up to n. */
+unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n);
+/* Decodes the instruction at rip. False: it cannot be read, or is none that the decoder knows. */
+bool hvm_decode(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *insn);
+
+#endif

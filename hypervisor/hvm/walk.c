@@ -1,0 +1,184 @@
+/*
+ * The guest's own page tables, walked in software: for the copies of hypercalls, and to read an instruction.
+ *
+ * Memory found here is not held by a reference. Instead interrupts are disabled from the look-up to the last access: this CPU is in
+ * d->dirty_cpus while a vcpu of d is current, so whoever takes a frame out of the p2m waits for it before he gives the frame away
+ * (hvm/p2m.h).
+ */
+#include "cpu/instr.h"
+#include "domain/domain.h"
+#include "hvm/vendor.h"
+#include "hvm/vmcb.h"
+#include "lib/string.h"
+#include "memory/map.h"
+
+#define PAGE_OFFSET(a) ((a) & ~PAGE_MASK)
+#define WALKED_WRITABLE 1UL /* in walked_page, below the page's address */
+#define WALKED_NONE (~0UL)
+#define TRIES 8 /* of setting a bit of an entry that another vcpu is changing */
+
+struct format {
+    unsigned levels, bits; /* how many tables; bits of the address that each one translates */
+    unsigned entry_bytes;
+};
+static const struct format two_level = {2, 10, 4}, pae = {3, 9, 8}, four_level = {4, 9, 8};
+
+static void *frame_of_guest(const struct vcpu *v, uint64_t gpa)
+{
+    mfn_t m = p2m_lookup(v->domain, GFN(gpa >> PAGE_SHIFT));
+
+    return mfn_eq(m, INVALID_MFN) ? NULL : (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
+}
+
+static uint64_t read_entry(const void *at, unsigned bytes)
+{
+    return bytes == 8 ? READ_ONCE(*(const uint64_t *)at) : READ_ONCE(*(const uint32_t *)at);
+}
+
+/* Sets A, or A and D, as the processor does. False: the entry has changed. */
+static bool mark(void *at, unsigned bytes, uint64_t entry, uint64_t flags)
+{
+    uint32_t small = (uint32_t)entry;
+
+    if ((entry & flags) == flags)
+        return true;
+    if (bytes == 8)
+        return __atomic_compare_exchange_n((uint64_t *)at, &entry, entry | flags, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n((uint32_t *)at, &small, (uint32_t)(entry | flags), false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
+}
+
+static uint64_t frame_address(uint64_t entry, const struct format *f)
+{
+    return entry & (f->entry_bytes == 8 ? PTE_ADDR : 0xfffff000UL);
+}
+
+enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
+
+/* need: PTE_WRITE, PTE_USER, or both, if the access is one that needs them. */
+static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64_t va, uint64_t need, uint64_t *gpa)
+{
+    uint64_t table = hvm_vendor->get(v, HVM_CR3) & (f == &four_level ? PTE_ADDR : f == &pae ? 0xffffffe0UL : 0xfffff000UL);
+
+    for (unsigned level = f->levels;; level--) {
+        unsigned shift = PAGE_SHIFT + f->bits * (level - 1);
+        uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, size = 1UL << shift;
+        bool leaf, pdpte = f == &pae && level == 3;
+        void *at = frame_of_guest(v, table + index * f->entry_bytes);
+
+        if (!at)
+            return WALK_FAULT;
+        entry = read_entry(at, f->entry_bytes);
+        leaf = level == 1 || (entry & PTE_PSE && !pdpte && level < 4);
+        if (!(entry & PTE_PRESENT) || (!pdpte && (entry & need) != need))
+            return WALK_FAULT;
+        if (!pdpte && !mark(at, f->entry_bytes, entry, PTE_ACCESSED | (leaf && need & PTE_WRITE ? PTE_DIRTY : 0)))
+            return WALK_AGAIN;
+        if (leaf) {
+            *gpa = (frame_address(entry, f) & ~(size - 1)) | (va & (size - 1));
+            if (f == &two_level && level == 2) /* PSE-36: more bits of the address */
+                *gpa |= (entry >> 13 & 0xff) << 32;
+            return WALK_OK;
+        }
+        table = frame_address(entry, f);
+    }
+}
+
+/* The physical address behind va; need as above; false: it would be a page fault. Interrupts disabled. */
+static bool walk(struct vcpu *v, uint64_t va, uint64_t need, uint64_t *gpa)
+{
+    struct hvm_vcpu *h = v->hvm;
+    uint64_t page = va & PAGE_MASK;
+    const struct format *f = &two_level;
+    enum walk_result r = WALK_AGAIN;
+
+    if (!(hvm_vendor->get(v, HVM_CR0) & CR0_PG)) {
+        *gpa = (uint32_t)va;
+        return true;
+    }
+    if (h->walked_page == (page | WALKED_WRITABLE) ? !(need & PTE_USER) : !need && h->walked_page == page) {
+        *gpa = h->walked_frame | PAGE_OFFSET(va);
+        return true;
+    }
+    if (hvm_vendor->get(v, HVM_EFER) & EFER_LMA) {
+        if (!address_canonical(va))
+            return false;
+        f = &four_level;
+    } else if (va >> 32) {
+        return false;
+    } else if (hvm_vendor->get(v, HVM_CR4) & CR4_PAE) {
+        f = &pae;
+    }
+    for (unsigned i = 0; i < TRIES && r == WALK_AGAIN; i++)
+        r = walk_once(v, f, va, need, gpa);
+    if (r != WALK_OK)
+        return false;
+    h->walked_page = page | (need & PTE_WRITE ? WALKED_WRITABLE : 0);
+    h->walked_frame = *gpa & PAGE_MASK;
+    return true;
+}
+
+/* Copies 'n' bytes between Croft and one page of the guest's: to the guest from 'from', or from it to 'to'. */
+static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+{
+    unsigned long flags = irq_save();
+    uint64_t gpa;
+    void *at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa) : NULL;
+
+    if (at && to)
+        memcpy(to, at, n);
+    else if (at && from)
+        memcpy(at, from, n);
+    else if (at)
+        memset(at, 0, n);
+    irq_restore(flags);
+    return at;
+}
+
+static size_t copy(uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+{
+    struct vcpu *v = current;
+
+    while (n) {
+        size_t part = min(n, PAGE_SIZE - PAGE_OFFSET(va));
+
+        if (!copy_in_page(v, va, to, from, part, need))
+            break;
+        va += part;
+        n -= part;
+        if (to)
+            to = (char *)to + part;
+        else if (from)
+            from = (const char *)from + part;
+    }
+    return n;
+}
+
+size_t hvm_copy_from_guest(void *to, uint64_t va, size_t n) { return copy(va, to, NULL, n, 0); }
+
+size_t hvm_copy_to_guest(uint64_t va, const void *from, size_t n) { return copy(va, NULL, from, n, PTE_WRITE); }
+
+size_t hvm_copy_to_user(uint64_t va, const void *from, size_t n)
+{
+    return copy(va, NULL, from, n, PTE_WRITE | PTE_USER);
+}
+
+unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n)
+{
+    struct hvm_segment cs = hvm_vendor->segment(v, SEG_CS);
+    bool long_mode = hvm_vendor->get(v, HVM_EFER) & EFER_LMA && cs.attributes & SEGMENT_L;
+    uint64_t va = long_mode ? regs->rip : (uint32_t)(cs.base + regs->rip);
+
+    return n - (unsigned)hvm_copy_from_guest(to, va, n);
+}
+
+bool hvm_decode(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *insn)
+{
+    struct hvm_segment cs = hvm_vendor->segment(v, SEG_CS);
+    bool long_mode = hvm_vendor->get(v, HVM_EFER) & EFER_LMA && cs.attributes & SEGMENT_L;
+    uint8_t bytes[INSN_MAX_LENGTH];
+    unsigned n = hvm_fetch(v, regs, bytes, sizeof(bytes));
+
+    return insn_decode(bytes, n, long_mode, insn) == DECODE_OK;
+}
