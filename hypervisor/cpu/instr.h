@@ -12,6 +12,8 @@
 #define CR0_NE (1UL << 5)
 #define CR0_WP (1UL << 16)
 #define CR0_AM (1UL << 18)
+#define CR0_NW (1UL << 29)
+#define CR0_CD (1UL << 30)
 #define CR0_PG (1UL << 31)
 #define CR4_VME (1UL << 0)
 #define CR4_PVI (1UL << 1)
@@ -30,6 +32,7 @@
 #define CR4_OSXSAVE (1UL << 18)
 #define CR4_SMEP (1UL << 20)
 #define CR4_SMAP (1UL << 21)
+#define CR4_CET (1UL << 23)
 
 #define EFLAGS_CF (1UL << 0)
 #define EFLAGS_MBS (1UL << 1) /* always one */
@@ -60,6 +63,7 @@
 #define EFER_LME (1UL << 8)
 #define EFER_LMA (1UL << 10)
 #define EFER_NXE (1UL << 11)
+#define EFER_SVME (1UL << 12)
 #define MSR_STAR 0xc0000081
 #define MSR_LSTAR 0xc0000082
 #define MSR_CSTAR 0xc0000083
