@@ -9,6 +9,7 @@
 #include "domain/boot_start.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "main.h"
@@ -40,6 +41,7 @@ void main(uint32_t magic, uint32_t info)
     apic_init_cpu();
     domains_init();
     pv_init();
+    hvm_init();
     trace_init();
     sched_init();
     sched_add_idle(current);

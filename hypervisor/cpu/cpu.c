@@ -8,6 +8,7 @@
 #include "cpu/percpu.h"
 #include "cpu/smp.h"
 #include "cpu/speculation.h"
+#include "hvm/hvm.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -237,6 +238,7 @@ void cpu_init_secondary(void)
 {
     init_this_cpu(this_cpu());
     speculation_init_cpu();
+    hvm_init_cpu();
 }
 
 unsigned cpu_count(void)

@@ -2,6 +2,7 @@
 #include "cpu/fpu.h"
 #include "cpu/panic.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/printf.h"
@@ -206,6 +207,20 @@ no_memory:
     return NULL;
 }
 
+static int pv_create_vcpu(struct vcpu *v)
+{
+    v->info->evtchn_upcall_mask = 1;
+    v->pv.cr0_guest = 0x80050033UL;
+    v->pv.dr[6] = 0xffff0ff0UL;
+    v->pv.dr[7] = 0x400;
+    v->pv.descriptor_window = descriptor_window_alloc();
+    if (!v->pv.descriptor_window)
+        return -ENOMEM;
+    for (unsigned slot = 0; slot < FIRST_RESERVED_GDT_PAGE; slot++)
+        descriptor_window_set(v, slot, INVALID_MFN);
+    return 0;
+}
+
 struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
 {
     struct vcpu *v;
@@ -219,20 +234,12 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
     v->id = id;
     v->info_mfn = INVALID_MFN;
     v->info = id < XEN_LEGACY_MAX_VCPUS ? &d->shared_info->vcpu_info[id] : &v->no_info;
-    v->info->evtchn_upcall_mask = 1;
     v->down = true;
-    v->pv.cr0_guest = 0x80050033UL;
-    v->pv.dr[6] = 0xffff0ff0UL;
-    v->pv.dr[7] = 0x400;
-    v->pv.descriptor_window = descriptor_window_alloc();
-    if (!v->pv.descriptor_window || fpu_alloc(v)) {
-        if (v->pv.descriptor_window)
-            descriptor_window_free(v->pv.descriptor_window);
+    if (fpu_alloc(v) || (d->hvm ? hvm_create_vcpu(v) : pv_create_vcpu(v))) {
+        fpu_free(v);
         heap_free(v);
         return NULL;
     }
-    for (unsigned slot = 0; slot < FIRST_RESERVED_GDT_PAGE; slot++)
-        descriptor_window_set(v, slot, INVALID_MFN);
     event_init_vcpu(v);
     sched_init_vcpu(v, cpu);
     if (d->weight != BVT_WEIGHT_DEFAULT)
@@ -268,6 +275,8 @@ static const char *shutdown_name(int reason)
 
 static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
 {
+    if (v->hvm)
+        hvm_report_vcpu(v);
     log_info("%sv%u rip %04x:%016lx rsp %04x:%016lx rflags %08lx %s mode\n", v->domain->name, v->id, r->cs,
              (unsigned long)r->rip, r->ss, (unsigned long)r->rsp, (unsigned long)r->rflags,
              v->pv.kernel_mode ? "kernel" : "user");

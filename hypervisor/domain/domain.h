@@ -24,6 +24,8 @@
 struct cpu_policy;
 struct fpu_state;
 struct guest_console;
+struct hvm_domain;
+struct hvm_vcpu;
 
 struct vcpu {
     struct cpu_user_regs regs; /* the guest's registers while it is not current; else percpu->guest_regs */
@@ -44,6 +46,7 @@ struct vcpu {
     struct sched_vcpu sched;
     struct event_vcpu event;
     struct pv_vcpu pv;
+    struct hvm_vcpu *hvm; /* null: PV */
 
     struct timer singleshot, periodic, virtual_timer;
     ns_t periodic_period, periodic_last;
@@ -97,6 +100,7 @@ struct domain {
     struct event_domain event;
     struct grant_table grant;
     struct pv_domain pv;
+    struct hvm_domain *hvm; /* null: PV */
     struct irq_domain *irq;        /* PIRQs: platform/pirq.h; null: it has no devices */
     struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
     struct cpu_policy *cpu_policy; /* null: the default of PV domains */
@@ -160,6 +164,13 @@ static inline bool vcpu_runnable(const struct vcpu *v)
 #define for_each_vcpu(d, v)                                                                                            \
     for (unsigned i_ = 0; i_ < (d)->vcpu_count; i_++)                                                                  \
         if (((v) = (d)->vcpus[i_]) != NULL)
+
+/* The machine frame that a call of d's names: PV domains name them as they are. INVALID_MFN: none. A reference is still to be taken. */
+mfn_t hvm_frame(const struct domain *d, uint64_t number);
+static inline mfn_t domain_frame(const struct domain *d, uint64_t number)
+{
+    return likely(!d->hvm) ? MFN(number) : hvm_frame(d, number);
+}
 
 /* A domain whose mm_lock is held; functions that need the lock ask for one. */
 struct domain_locked {

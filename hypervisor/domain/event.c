@@ -11,6 +11,7 @@
 #include "domain/event_private.h"
 #include "domain/guest_console.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/nospec.h"
@@ -46,6 +47,8 @@ bool vcpu_event_deliverable(const struct vcpu *v)
 {
     const volatile struct vcpu_info *info = v->info;
 
+    if (v->hvm)
+        return hvm_interrupt_pending((struct vcpu *)v);
     return info->evtchn_upcall_pending && !info->evtchn_upcall_mask;
 }
 
@@ -54,8 +57,11 @@ void vcpu_mark_events_pending(struct vcpu *v)
     struct vcpu_info *info = READ_ONCE(v->info);
 
     /* The exchange is a full barrier: vcpu_kick looks at the vcpu's state after the flag is seen. */
-    if (!__atomic_exchange_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
+    if (!__atomic_exchange_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST)) {
+        if (v->hvm)
+            hvm_event_pending(v);
         vcpu_kick(v);
+    }
 }
 
 /* Vcpus in SCHEDOP_poll wake up for a port even if it is masked. */

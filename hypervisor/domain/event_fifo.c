@@ -201,6 +201,7 @@ static int fifo_enable(struct domain *d)
 
 int event_fifo_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uint32_t id)
 {
+    mfn_t m = domain_frame(d, gfn);
     struct event_fifo *f;
     unsigned long flags;
     int error = 0;
@@ -209,7 +210,7 @@ int event_fifo_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uin
         return refuse(-ENOENT, "event channels: control block for vcpu %u, which does not exist\n", id);
     if (offset > PAGE_SIZE - sizeof(struct evtchn_fifo_control_block) || offset & 7)
         return refuse(-EINVAL, "event channels: offset %#x of the control block is not usable\n", offset);
-    if (!frame_get_writable(MFN(gfn), d))
+    if (!frame_get_writable(m, d))
         return refuse(-EINVAL, "event channels: frame %#lx of the control block is not the domain's to write\n", gfn);
     if (!d->event.fifo)
         error = fifo_enable(d);
@@ -221,15 +222,15 @@ int event_fifo_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uin
     if (!f || f->vcpus[id].control) {
         error = -EINVAL;
     } else {
-        f->vcpus[id].mfn = MFN(gfn);
-        __atomic_store_n(&f->vcpus[id].control, (void *)((char *)mfn_to_virt(MFN(gfn)) + offset), __ATOMIC_RELEASE);
+        f->vcpus[id].mfn = m;
+        __atomic_store_n(&f->vcpus[id].control, (void *)((char *)mfn_to_virt(m) + offset), __ATOMIC_RELEASE);
     }
     spin_unlock_irqrestore(&d->event.lock, flags);
     if (!error)
         return 0;
     guest_log(LOG_WARNING, "event channels: vcpu %u has a control block\n", id);
 put:
-    frame_put_writable(MFN(gfn));
+    frame_put_writable(m);
     return error;
 }
 
@@ -248,11 +249,12 @@ static void send_late(struct domain *d, struct event_fifo *f, uint32_t page)
 
 int event_fifo_expand_array(struct domain *d, uint64_t gfn)
 {
+    mfn_t m = domain_frame(d, gfn);
     struct event_fifo *f;
     unsigned long flags;
     int error = 0;
 
-    if (!frame_get_writable(MFN(gfn), d))
+    if (!frame_get_writable(m, d))
         return refuse(-EINVAL, "event channels: frame %#lx for the event array is not the domain's to write\n", gfn);
     flags = spin_lock_irqsave(&d->event.lock);
     f = d->event.fifo;
@@ -261,14 +263,14 @@ int event_fifo_expand_array(struct domain *d, uint64_t gfn)
     } else if (f->pages == MAX_PAGES) {
         error = -ENOSPC;
     } else {
-        f->array_mfn[f->pages] = MFN(gfn);
-        __atomic_store_n(&f->array[f->pages], mfn_to_virt(MFN(gfn)), __ATOMIC_SEQ_CST);
+        f->array_mfn[f->pages] = m;
+        __atomic_store_n(&f->array[f->pages], mfn_to_virt(m), __ATOMIC_SEQ_CST);
         smp_mb(); /* event_fifo_set_pending stores pending_later and then looks for the page */
         send_late(d, f, f->pages++);
     }
     spin_unlock_irqrestore(&d->event.lock, flags);
     if (error) {
-        frame_put_writable(MFN(gfn));
+        frame_put_writable(m);
         guest_log(LOG_WARNING, "event channels: event array not extended: %s\n",
                   error == -ENOSPC ? "it is complete" : "no control block was given before");
     }

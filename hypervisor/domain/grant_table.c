@@ -415,6 +415,9 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
     uint32_t references = references_of(use);
     struct grant_active *a;
 
+    if (unlikely(granter->hvm))
+        return refuse(GNTST_general_error, "grant %u of d%u, which has translated frames: not there yet\n", ref,
+                      granter->id);
     if (unlikely(ref >= g->entries || granter->dying))
         return refuse(GNTST_bad_gntref, "grant %u of d%u: there are %u\n", ref, granter->id, g->entries);
     ref = (grant_ref_t)index_nospec(ref, g->entries);
@@ -474,7 +477,7 @@ int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writ
 
     spin_lock(&g->lock);
     within = (grant_ref_t)index_nospec(ref, g->entries);
-    if (unlikely(ref >= g->entries || granter->dying || !(a = active_at(g, within)) ||
+    if (unlikely(ref >= g->entries || granter->dying || granter->hvm || !(a = active_at(g, within)) ||
                  !pin_plain(granter, a, within, by, writable, references_of(use), pin)))
         status = pin_any(granter, ref, by, writable, use, pin);
     spin_unlock(&g->lock);

@@ -1,5 +1,6 @@
 /* Copies between Croft and the current guest address space: see guest_access.h. */
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "pv/mode.h"
 
 /* rep movsb with a fixup: what is left is in rcx when it faults */
@@ -38,18 +39,24 @@ static size_t copy(void *to, const void *from, size_t n)
 
 size_t copy_from_guest(void *to, const void *guest, size_t n)
 {
-    return n && guest_range_ok(guest, n) ? copy(to, guest, n) : n;
+    if (!n || !guest_range_ok(guest, n))
+        return n;
+    return unlikely(guest_is_translated()) ? hvm_copy_from_guest(to, (uint64_t)guest, n) : copy(to, guest, n);
 }
 
 size_t copy_to_guest(void *guest, const void *from, size_t n)
 {
-    return n && guest_range_ok(guest, n) ? copy(guest, from, n) : n;
+    if (!n || !guest_range_ok(guest, n))
+        return n;
+    return unlikely(guest_is_translated()) ? hvm_copy_to_guest((uint64_t)guest, from, n) : copy(guest, from, n);
 }
 
 size_t clear_guest(void *guest, size_t n)
 {
     if (!guest_range_ok(guest, n))
         return n;
+    if (unlikely(guest_is_translated()))
+        return hvm_copy_to_guest((uint64_t)guest, NULL, n);
     if (smap_enabled)
         __asm__ volatile("stac" ::: "memory");
     __asm__ volatile("1: rep stosb\n"

@@ -12,6 +12,7 @@
 #include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/switch.h"
+#include "hvm/hvm.h"
 #include "hypercall/pv_state.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -136,25 +137,37 @@ static bool load_vcpu(struct vcpu *v, unsigned cpu)
     return ok;
 }
 
+/* Croft's own tables and segments: for the idle loop, and around guests that bring theirs */
+static void load_host(const struct percpu *pc)
+{
+    desc_load_host_gdt();
+    desc_set_ldt(0, 0);
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs" ::"r"(0));
+    tlb_load_cr3(pc->host_cr3);
+}
+
 void context_switch(struct vcpu *prev, struct vcpu *next)
 {
     struct percpu *pc = this_cpu();
     bool ok = true;
 
-    if (!prev->is_idle)
+    if (prev->hvm)
+        hvm_switch_out(prev);
+    else if (!prev->is_idle)
         save_vcpu(prev);
-    if (next->is_idle) {
-        desc_load_host_gdt();
-        desc_set_ldt(0, 0);
-        __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs" ::"r"(0));
-        tlb_load_cr3(pc->host_cr3);
-        pc->current_vcpu = next;
-    } else {
-        pc->current_vcpu = next;
+    pc->current_vcpu = next;
+    if (!next->is_idle)
         speculation_switch(next->domain);
+    if (next->is_idle || next->hvm)
+        load_host(pc);
+    else
         ok = load_vcpu(next, pc->id);
+    if (next->hvm) {
+        cpumask_set(pc->id, &next->domain->dirty_cpus);
+        hvm_switch_in(next);
     }
-    /* No translation of prev's domain is left here: all were dropped with the change of CR3. */
+    /* No translation of prev's domain is left here that is used again: all were dropped with the change of CR3; those of nested
+     * tables have numbers that are out of date after the next flush (hvm/svm.c). */
     if (!prev->is_idle && prev->domain != next->domain)
         cpumask_clear(pc->id, &prev->domain->dirty_cpus);
     sched_switch_done(prev);
@@ -162,9 +175,11 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
         sti();
         reset_stack_and_leave(idle_loop);
     }
+    time_switch_in(next);
+    if (next->hvm)
+        reset_stack_and_leave(hvm_run);
     if (unlikely(next->pv.nmi_pending))
         softirq_raise(SOFTIRQ_NMI);
-    time_switch_in(next);
     if (unlikely(!ok)) {
         sti();
         pv_selector_failed(guest_regs());

@@ -167,14 +167,12 @@ bool hvm_exit_xsetbv(struct vcpu *v, struct cpu_user_regs *regs)
 static uint64_t cr4_allowed(const struct vcpu *v)
 {
     const struct cpu_policy *p = cpu_policy_of(v->domain);
-    uint64_t allowed = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
-                       CR4_OSFXSR | CR4_OSXMMEXCPT;
 
-    allowed |= cpu_policy_cr4(p);
-    return allowed;
+    return CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
+           CR4_OSXMMEXCPT | cpu_policy_cr4(p);
 }
 
-static bool write_cr4(struct vcpu *v, uint64_t value)
+static bool write_control4(struct vcpu *v, uint64_t value)
 {
     bool long_mode = get(v, HVM_EFER) & EFER_LMA;
 
@@ -189,7 +187,7 @@ static bool write_cr4(struct vcpu *v, uint64_t value)
 bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn)
 {
     if (insn->op == OP_WRITE_CR && insn->reg == 4 && !get(v, HVM_CPL))
-        return write_cr4(v, *insn_reg(regs, insn->rm));
+        return write_control4(v, *insn_reg(regs, insn->rm));
     return protection_fault(v);
 }
 

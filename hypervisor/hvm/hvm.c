@@ -19,6 +19,7 @@
 #include "memory/alloc.h"
 
 #define STARTUP_VALID 0x100U
+#define CALLBACK_TYPE_SHIFT 56
 #define DR7_ENABLED 0xffUL /* any breakpoint */
 
 /* hvm_pending_vector: by the domain's callback, which the APIC knows nothing of */
@@ -70,6 +71,8 @@ void hvm_destroy_domain(struct domain *d)
     heap_free(d->hvm);
     d->hvm = NULL;
 }
+
+mfn_t hvm_frame(const struct domain *d, uint64_t number) { return p2m_lookup(d, GFN(number)); }
 
 int hvm_create_vcpu(struct vcpu *v)
 {
@@ -286,7 +289,7 @@ bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector)
 bool hvm_set_callback(struct domain *d, uint64_t value)
 {
     /* A GSI or a PCI line needs an interrupt controller, which such a domain has not. */
-    if (value >> HVM_PARAM_CALLBACK_IRQ_TYPE_MASK_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR && (uint8_t)value >= 0x10)
+    if (value >> CALLBACK_TYPE_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR && (uint8_t)value >= 0x10)
         d->hvm->callback_vector = (uint8_t)value;
     else if (!value)
         d->hvm->callback_vector = 0;
@@ -342,4 +345,6 @@ void hvm_run(void)
     }
 }
 
-void hvm_report_vcpu(const struct vcpu *v) { hvm_vendor->dump(v); }
+bool hvm_has_xsave(const struct vcpu *v) { return hvm_vendor->get(v, HVM_CR4) & CR4_OSXSAVE; }
+
+void hvm_report_vcpu(const struct vcpu *v) { hvm_vendor->report(v); }

@@ -76,6 +76,7 @@ bool hvm_interrupt_pending(struct vcpu *v); /* may current sleep? */
 /* HVMOP_set_evtchn_upcall_vector, HVM_PARAM_CALLBACK_IRQ: false if the vector is none to be used */
 bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector);
 bool hvm_set_callback(struct domain *d, uint64_t value);
+bool hvm_has_xsave(const struct vcpu *v); /* CR4.OSXSAVE; v is current */
 void hvm_report_vcpu(const struct vcpu *v); /* for crash reports */
 
 /* Copies at guest virtual addresses of current, with its kernel's rights; all return how many bytes were not copied (walk.c). */

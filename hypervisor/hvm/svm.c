@@ -26,14 +26,13 @@
 #define CPUID_SVM_LEAF 0x8000000aU
 #define SVM_NESTED_PAGING (1U << 0)
 #define SVM_NEXT_RIP (1U << 3)
+#define SVM_FLUSH_BY_ASID (1U << 6)
 #define MSR_VM_CR 0xc0010114U
 #define VM_CR_SVMDIS (1UL << 4)
 #define MSR_VM_HSAVE_PA 0xc0010117U
-#define EFER_SVME (1UL << 12)
 #define DR6_SINGLE_STEP (1UL << 14)
 #define DR6_RESET 0xffff0ff0UL
 #define DR7_RESET 0x400UL
-#define CR0_RESET (CR0_ET | 1UL << 30 | 1UL << 29) /* CD, NW */
 #define PAT_RESET 0x0007040600070406UL
 /* The guest's own CR0 after reset has the caches off, which nested paging would obey: they are on, as firmware leaves them. */
 #define CR0_START CR0_ET
@@ -101,7 +100,12 @@ static const char *svm_find(void)
         msr_pass(in_control_block[i], true);
     if (cpu_features.rdtscp)
         msr_pass(MSR_TSC_AUX, false);
-    svm_audit_limits(&svm.limits, svm.asids);
+    svm.limits = (struct svm_limits){.physical_bits = cpu_features.paddr_bits,
+                                     .asids = svm.asids,
+                                     .long_mode = true,
+                                     .flush_by_asid = r.d & SVM_FLUSH_BY_ASID,
+                                     .cr4 = ~0UL >> 32,
+                                     .efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_SVME};
     return NULL;
 }
 
@@ -267,7 +271,7 @@ static struct hvm_segment svm_segment(const struct vcpu *v, enum insn_segment wh
 
 static void svm_switch_in(struct vcpu *v) {}
 
-static void svm_dump(const struct vcpu *v) { svm_audit_dump(v->hvm->vmcb); }
+static void svm_report(const struct vcpu *v) { svm_dump(v->hvm->vmcb); }
 
 /* ---- Before the entry ---- */
 
@@ -593,5 +597,5 @@ const struct hvm_vendor hvm_svm = {
     .segment = svm_segment,
     .run = svm_run,
     .switch_in = svm_switch_in,
-    .dump = svm_dump,
+    .report = svm_report,
 };

@@ -34,7 +34,7 @@ struct hvm_vendor {
     /* Enters the guest once and answers why it came back. Interrupts disabled, enabled when it returns. */
     void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
     void (*switch_in)(struct vcpu *v); /* interrupts disabled */
-    void (*dump)(const struct vcpu *v);
+    void (*report)(const struct vcpu *v);
 };
 extern const struct hvm_vendor hvm_svm;
 extern const struct hvm_vendor *hvm_vendor; /* null: none is usable */

@@ -14,48 +14,50 @@
 /* Placeholder result of a continued call inside a multicall: never reaches a guest. */
 #define RESTARTED 0x5245535452L
 
-/* The table: X(name, privileged). Privileged: domain 0 only, others get -EPERM. */
+/* The table: X(name, privileged, translated). Privileged: domain 0 only, others get -EPERM. Translated: for domains whose frames
+ * Croft translates (PVH), the handler for them, or NULL. */
 #define HYPERCALLS(X)                                                                                                  \
-    X(set_trap_table, false)                                                                                           \
-    X(mmu_update, false)                                                                                               \
-    X(set_gdt, false)                                                                                                  \
-    X(stack_switch, false)                                                                                             \
-    X(set_callbacks, false)                                                                                            \
-    X(fpu_taskswitch, false)                                                                                           \
-    X(sched_op_compat, false)                                                                                          \
-    X(platform_op, true)                                                                                               \
-    X(set_debugreg, false)                                                                                             \
-    X(get_debugreg, false)                                                                                             \
-    X(update_descriptor, false)                                                                                        \
-    X(memory_op, false)                                                                                                \
-    X(multicall, false)                                                                                                \
-    X(update_va_mapping, false)                                                                                        \
-    X(set_timer_op, false)                                                                                             \
-    X(event_channel_op_compat, false)                                                                                  \
-    X(xen_version, false)                                                                                              \
-    X(console_io, false)                                                                                               \
-    X(physdev_op_compat, false)                                                                                        \
-    X(grant_table_op, false)                                                                                           \
-    X(vm_assist, false)                                                                                                \
-    X(update_va_mapping_otherdomain, false)                                                                            \
-    X(iret, false)                                                                                                     \
-    X(vcpu_op, false)                                                                                                  \
-    X(set_segment_base, false)                                                                                         \
-    X(mmuext_op, false)                                                                                                \
-    X(nmi_op, false)                                                                                                   \
-    X(sched_op, false)                                                                                                 \
-    X(callback_op, false)                                                                                              \
-    X(event_channel_op, false)                                                                                         \
-    X(physdev_op, false)                                                                                               \
-    X(domctl, true)                                                                                                    \
-    X(xsm_op, false)                                                                                                   \
-    X(sysctl, true)                                                                                                    \
-    X(xenpmu_op, false)                                                                                                \
-    X(mca, true)                                                                                                       \
-    X(croft_op, false)
+    X(set_trap_table, false, NULL)                                                                                     \
+    X(mmu_update, false, NULL)                                                                                         \
+    X(set_gdt, false, NULL)                                                                                            \
+    X(stack_switch, false, NULL)                                                                                       \
+    X(set_callbacks, false, NULL)                                                                                      \
+    X(fpu_taskswitch, false, NULL)                                                                                     \
+    X(sched_op_compat, false, hypercall_sched_op_compat)                                                               \
+    X(platform_op, true, NULL)                                                                                         \
+    X(set_debugreg, false, NULL)                                                                                       \
+    X(get_debugreg, false, NULL)                                                                                       \
+    X(update_descriptor, false, NULL)                                                                                  \
+    X(memory_op, false, hypercall_memory_op)                                                                           \
+    X(multicall, false, hypercall_multicall)                                                                           \
+    X(update_va_mapping, false, NULL)                                                                                  \
+    X(set_timer_op, false, hypercall_set_timer_op)                                                                     \
+    X(event_channel_op_compat, false, hypercall_event_channel_op_compat)                                               \
+    X(xen_version, false, hypercall_xen_version)                                                                       \
+    X(console_io, false, hypercall_console_io)                                                                         \
+    X(physdev_op_compat, false, NULL)                                                                                  \
+    X(grant_table_op, false, hypercall_grant_table_op_translated)                                                      \
+    X(vm_assist, false, hypercall_vm_assist)                                                                           \
+    X(update_va_mapping_otherdomain, false, NULL)                                                                      \
+    X(iret, false, NULL)                                                                                               \
+    X(vcpu_op, false, hypercall_vcpu_op)                                                                               \
+    X(set_segment_base, false, NULL)                                                                                   \
+    X(mmuext_op, false, NULL)                                                                                          \
+    X(nmi_op, false, NULL)                                                                                             \
+    X(sched_op, false, hypercall_sched_op)                                                                             \
+    X(callback_op, false, NULL)                                                                                        \
+    X(event_channel_op, false, hypercall_event_channel_op)                                                             \
+    X(physdev_op, false, NULL)                                                                                         \
+    X(domctl, true, NULL)                                                                                              \
+    X(xsm_op, false, hypercall_xsm_op)                                                                                 \
+    X(sysctl, true, NULL)                                                                                              \
+    X(xenpmu_op, false, hypercall_xenpmu_op)                                                                           \
+    X(mca, true, NULL)                                                                                                 \
+    X(hvm_op, false, hypercall_hvm_op)                                                                                 \
+    X(croft_op, false, hypercall_croft_op)                                                                             
 
-#define ROW(n, privileged) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged},
-#define ENTRY(n, privileged) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,
+#define ROW(n, privileged, translated) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged, translated},
+#define ENTRY(n, privileged, translated) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,
 const struct hypercall hypercall_table[HYPERCALL_COUNT] = {HYPERCALLS(ROW)};
 /* What is not in the table goes to hypercall_checked as well, which refuses it. */
 #pragma GCC diagnostic push
@@ -79,6 +81,8 @@ long hypercall_refused(uint64_t nr)
 {
     const struct hypercall *h = &hypercall_table[index_nospec(nr, HYPERCALL_COUNT)];
 
+    if (nr < HYPERCALL_COUNT && h->handler && current->hvm && !h->translated)
+        return refuse(-ENOSYS, "hypercall %s: not for domains with translated frames\n", h->name);
     if (nr < HYPERCALL_COUNT && h->handler)
         return refuse(-EPERM, "hypercall %s needs privilege\n", h->name);
     return refuse(-ENOSYS, "hypercall %lu: Croft does not have it\n", nr);
@@ -92,6 +96,8 @@ bool hypercall_preempt_check(void)
     const struct percpu *pc = this_cpu();
     const struct vcpu_info *info = pc->current_vcpu->info;
 
+    if (pc->current_vcpu->hvm) /* its interrupts make it leave the guest anyway */
+        return pc->softirq_pending;
     return pc->softirq_pending || (info->evtchn_upcall_pending && !info->evtchn_upcall_mask);
 }
 
@@ -108,19 +114,42 @@ long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint
     return RESTARTED;
 }
 
-/* From the entry code: the call shall be made again. SYSCALL is two bytes; rax still holds the number. */
-void hypercall_restart(struct cpu_user_regs *regs);
-void hypercall_restart(struct cpu_user_regs *regs)
+static void restart(struct cpu_user_regs *regs, struct percpu *pc)
 {
-    struct percpu *pc = this_cpu();
-
     pc->hypercall_restart = false;
-    regs->rip -= 2;
     regs->rdi = pc->restart_args[0];
     regs->rsi = pc->restart_args[1];
     regs->rdx = pc->restart_args[2];
     regs->r10 = pc->restart_args[3];
     regs->r8 = pc->restart_args[4];
+}
+
+/* From the entry code: the call shall be made again. SYSCALL is two bytes; rax still holds the number. */
+void hypercall_restart(struct cpu_user_regs *regs);
+void hypercall_restart(struct cpu_user_regs *regs)
+{
+    regs->rip -= 2;
+    restart(regs, this_cpu());
+}
+
+bool hypercall_translated(struct cpu_user_regs *regs)
+{
+    struct percpu *pc = this_cpu();
+    const struct hypercall *h = &hypercall_table[index_nospec(regs->rax, HYPERCALL_COUNT)];
+    long result;
+
+    if (unlikely(trace_on))
+        hypercall_trace_entry(regs);
+    if (likely(regs->rax < HYPERCALL_COUNT && h->translated && (!h->privileged || current->domain->is_privileged)))
+        result = h->translated(regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8);
+    else
+        result = hypercall_refused(regs->rax);
+    if (unlikely(pc->hypercall_restart)) {
+        restart(regs, pc);
+        return false;
+    }
+    regs->rax = (uint64_t)result;
+    return true;
 }
 
 long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_t a4, uint64_t a5)
@@ -135,6 +164,7 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
         return -EFAULT;
     for (uint32_t i = 0; i < count; i++) {
         const struct hypercall *h;
+        hypercall_handler_t *handler;
         uint64_t op;
         long result;
 
@@ -147,9 +177,10 @@ long hypercall_multicall(uint64_t a_list, uint64_t a_count, uint64_t a3, uint64_
         pc->in_multicall = true;
         op = index_nospec(e.op, HYPERCALL_COUNT);
         h = &hypercall_table[op];
-        if (likely(e.op < HYPERCALL_COUNT && h->handler && (!h->privileged || current->domain->is_privileged))) {
+        handler = unlikely(current->hvm) ? h->translated : h->handler;
+        if (likely(e.op < HYPERCALL_COUNT && handler && (!h->privileged || current->domain->is_privileged))) {
             counters[op]++;
-            result = h->handler(e.args[0], e.args[1], e.args[2], e.args[3], e.args[4]);
+            result = handler(e.args[0], e.args[1], e.args[2], e.args[3], e.args[4]);
         } else {
             result = hypercall_refused(e.op);
         }

@@ -14,6 +14,9 @@ typedef long hypercall_handler_t(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t
 long hypercall_continue(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 /* Is there something more urgent? Ask every few microseconds of work. */
 bool hypercall_preempt_check(void);
+/* A call of current, whose frames Croft translates: all that it is, and where its result goes, is in regs. False: it shall be made
+ * again, with the arguments that regs have now. */
+bool hypercall_translated(struct cpu_user_regs *regs) __must_check;
 
 void hypercall_set_traced(bool traced); /* by cpu/trace.c */
 
@@ -30,6 +33,7 @@ hypercall_handler_t hypercall_set_trap_table, hypercall_mmu_update, hypercall_se
     hypercall_vcpu_op, hypercall_set_segment_base, hypercall_mmuext_op, hypercall_sched_op, hypercall_callback_op,
     hypercall_event_channel_op, hypercall_physdev_op, hypercall_sysctl, hypercall_xsm_op, hypercall_domctl,
     hypercall_mca, hypercall_xenpmu_op, hypercall_nmi_op, hypercall_sched_op_compat, hypercall_event_channel_op_compat,
-    hypercall_physdev_op_compat, hypercall_croft_op;
+    hypercall_physdev_op_compat, hypercall_croft_op, hypercall_hvm_op,
+    hypercall_grant_table_op_translated;
 
 #endif

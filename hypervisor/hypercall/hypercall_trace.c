@@ -26,8 +26,6 @@ void hypercall_trace(uint32_t event, uint64_t nr, const uint64_t args[5])
     trace_record(event, words, n);
 }
 
-/* From the entry code, in front of the call. */
-void hypercall_trace_entry(const struct cpu_user_regs *regs);
 void hypercall_trace_entry(const struct cpu_user_regs *regs)
 {
     const uint64_t args[5] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8};

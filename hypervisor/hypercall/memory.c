@@ -9,6 +9,7 @@
 
 #include "boot/boot.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "memory/alloc.h"
@@ -62,6 +63,8 @@ static enum step add_extent(struct reservation *v, bool populate)
 
     if (populate && copy_from_handle(&pfn, v->r.extent_start, v->done, 1))
         return STEP_STOP;
+    if (v->d->hvm && (!populate || v->r.extent_order % 9))
+        return STEP_STOP;
     mfn_t m = memory_alloc(v->d, v->r.extent_order, v->r.mem_flags);
 
     if (mfn_eq(m, INVALID_MFN)) {
@@ -71,6 +74,14 @@ static enum step add_extent(struct reservation *v, bool populate)
     }
     for (uint64_t i = 0; i < count; i++)
         m2p_write(mfn_add(m, i), populate ? pfn + i : M2P_INVALID);
+    if (v->d->hvm) {
+        if (memory_physmap_populate(v->d, pfn, m, v->r.extent_order)) {
+            for (uint64_t i = 0; i < count; i++)
+                memory_release(mfn_add(m, i), v->d);
+            return STEP_STOP;
+        }
+        return STEP_DONE;
+    }
     if ((populate || v->r.extent_start.p) && copy_to_handle(v->r.extent_start, v->done, &m.n, 1))
         return STEP_STOP;
     return STEP_DONE;
@@ -85,7 +96,12 @@ static enum step decrease_extent(struct reservation *v)
 
     if (copy_from_handle(&first, v->r.extent_start, v->done, 1))
         return STEP_STOP;
-    for (uint64_t i = 0; i < 1UL << v->r.extent_order; i++) {
+    for (uint64_t i = 0; v->d->hvm && i < 1UL << v->r.extent_order; i++)
+        if (memory_physmap_drop(v->d, first + i)) {
+            guest_log(LOG_WARNING, "decrease_reservation: frame 0x%lx is not there\n", first + i);
+            return STEP_STOP;
+        }
+    for (uint64_t i = 0; !v->d->hvm && i < 1UL << v->r.extent_order; i++) {
         mfn_t m = MFN(first + i);
         bool released;
 
@@ -151,6 +167,8 @@ static long domain_number(uint64_t op, uint64_t arg)
         result = READ_ONCE(d->tot_pages);
     else if (op == XENMEM_maximum_reservation)
         result = READ_ONCE(d->max_pages);
+    else if (d->hvm)
+        result = (long)d->hvm->p2m.max_gfn;
     else { /* a PV guest writes the number of its frames there */
         unsigned long frames = READ_ONCE(d->shared_info->arch.max_pfn);
 
@@ -260,7 +278,13 @@ long hypercall_memory_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, u
     case XENMEM_populate_physmap:
         return change_reservation(cmd, arg, populate_extent);
     case XENMEM_exchange:
+        if (current->hvm)
+            return refuse(-EOPNOTSUPP, "memory_op: exchange is for domains that know their machine frames\n");
         return memory_exchange((void *)arg);
+    case XENMEM_add_to_physmap:
+        return memory_add_to_physmap(arg);
+    case XENMEM_remove_from_physmap:
+        return memory_remove_from_physmap(arg);
     case XENMEM_maximum_ram_page:
         return max_frame;
     case XENMEM_current_reservation:

@@ -27,6 +27,12 @@ long memory_set_map(uint64_t arg);
 long memory_get_map(uint64_t arg);
 long memory_claim_pages(uint64_t arg);
 long memory_acquire_resource(uint64_t arg);
+/* memory_physmap.c: domains with translated frames */
+long memory_add_to_physmap(uint64_t arg);
+long memory_remove_from_physmap(uint64_t arg);
+/* Frames of d's own, just allocated, get the numbers from gfn on; what was there goes back to Croft. -ENOMEM, -EINVAL */
+int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order);
+int memory_physmap_drop(struct domain *d, uint64_t gfn); /* -ENOENT, -ENOMEM */
 long memory_exchange(void *guest); /* XENMEM_exchange; continues with the same arguments */
 
 #endif

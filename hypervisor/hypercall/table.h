@@ -10,6 +10,7 @@ struct hypercall {
     hypercall_handler_t *handler; /* null: -ENOSYS */
     const char *name;
     bool privileged;
+    hypercall_handler_t *translated; /* for domains whose frames Croft translates; null: -ENOSYS */
 };
 extern const struct hypercall hypercall_table[HYPERCALL_COUNT];
 
@@ -20,6 +21,7 @@ extern hypercall_handler_t *const *hypercall_entries_in_use;
 hypercall_handler_t hypercall_traced; /* pv/entry.S */
 /* hypercall_trace.c: records a call; event: TRC_PV_HYPERCALL_V2 or TRC_PV_HYPERCALL_SUBCALL. */
 void hypercall_trace(uint32_t event, uint64_t nr, const uint64_t args[5]);
+void hypercall_trace_entry(const struct cpu_user_regs *regs); /* from the entry code, in front of the call */
 hypercall_handler_t hypercall_checked; /* pv/entry.S: checks, then goes on to the handler; number in rax */
 
 #endif

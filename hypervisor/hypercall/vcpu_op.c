@@ -2,6 +2,7 @@
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "cpu/softirq.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -79,30 +80,33 @@ static long op_down(struct vcpu *v)
 static long op_register_info(struct vcpu *v, const struct vcpu_register_vcpu_info *a)
 {
     struct domain *d = v->domain;
+    mfn_t m = domain_frame(d, a->mfn);
     struct vcpu_info *new;
 
     if (a->offset > PAGE_SIZE - sizeof(*new) || a->offset & (_Alignof(struct vcpu_info) - 1))
         return refuse(-EINVAL, "vcpu %u: offset %#x of its vcpu_info is not usable\n", v->id, a->offset);
     if (v != current && !v->down)
         return refuse(-EINVAL, "vcpu %u: vcpu_info of another vcpu that is not down\n", v->id);
-    if (!frame_get_writable(MFN(a->mfn), d))
+    if (!frame_get_writable(m, d))
         return refuse(-EINVAL, "vcpu %u: frame %#lx of its vcpu_info is not the domain's to write\n", v->id, a->mfn);
-    new = (void *)((char *)mfn_to_virt(MFN(a->mfn)) + a->offset);
+    new = (void *)((char *)mfn_to_virt(m) + a->offset);
 
     spin_lock(&d->lock);
     if (!mfn_eq(v->info_mfn, INVALID_MFN)) {
         spin_unlock(&d->lock);
-        frame_put_writable(MFN(a->mfn));
+        frame_put_writable(m);
         return refuse(-EINVAL, "vcpu %u: its vcpu_info is registered\n", v->id);
     }
     memcpy(new, v->info, sizeof(*new));
-    v->info_mfn = MFN(a->mfn);
+    v->info_mfn = m;
     __atomic_store_n(&v->info, new, __ATOMIC_SEQ_CST);
     spin_unlock(&d->lock);
 
     /* Somebody may have been marking the old place just now: let the guest look at everything once. */
     __atomic_store_n(&new->evtchn_pending_sel, ~0UL, __ATOMIC_SEQ_CST);
     __atomic_store_n(&new->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
+    if (v->hvm)
+        hvm_event_pending(v);
     time_update_vcpu(v);
     return 0;
 }
@@ -161,6 +165,10 @@ static long op_set_periodic(struct vcpu *v, const void *guest)
 
 static long op_send_nmi(struct vcpu *v)
 {
+    if (v->hvm) {
+        hvm_signal_nmi(v);
+        return 0;
+    }
     if (__atomic_exchange_n(&v->pv.nmi_pending, true, __ATOMIC_SEQ_CST))
         return 0;
     softirq_raise_on(v->processor, SOFTIRQ_NMI); /* a switch to v looks as well */
@@ -181,6 +189,8 @@ static long op_register_area(struct vcpu *v, const void *guest, int (*set)(struc
 /* All but what guests do at every tick. */
 static __attribute__((noinline)) long other_op(uint32_t cmd, struct vcpu *v, void *guest)
 {
+    if (v->hvm && (cmd == VCPUOP_initialise || cmd == VCPUOP_up || cmd == VCPUOP_down || cmd == VCPUOP_get_physid))
+        return refuse(-ENOSYS, "vcpu_op %u: vcpus of this kind come and go by INIT and start-up signals\n", cmd);
     switch (cmd) {
     case VCPUOP_initialise:
         return op_initialise(v, guest);

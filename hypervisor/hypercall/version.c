@@ -43,9 +43,13 @@ static long get_features(void *guest)
         return -EFAULT;
     if (f.submap_idx >= XENFEAT_NR_SUBMAPS)
         return -EINVAL;
-    f.submap = 1U << XENFEAT_mmu_pt_update_preserve_ad | 1U << XENFEAT_highmem_assist |
-               1U << XENFEAT_gnttab_map_avail_bits | 1U << XENFEAT_memory_op_vnode_supported |
-               1U << XENFEAT_not_direct_mapped;
+    f.submap = 1U << XENFEAT_memory_op_vnode_supported | 1U << XENFEAT_not_direct_mapped;
+    if (d->hvm)
+        f.submap |= 1U << XENFEAT_writable_page_tables | 1U << XENFEAT_auto_translated_physmap |
+                    1U << XENFEAT_hvm_safe_pvclock | 1U << XENFEAT_hvm_callback_vector;
+    else
+        f.submap |= 1U << XENFEAT_mmu_pt_update_preserve_ad | 1U << XENFEAT_highmem_assist |
+                    1U << XENFEAT_gnttab_map_avail_bits;
     if (d->vm_assist & 1U << VMASST_TYPE_pae_extended_cr3)
         f.submap |= 1U << XENFEAT_pae_pgdir_above_4gb;
     if (d->is_hardware)

@@ -1,5 +1,5 @@
 /*
- * CPUID policy. A bit is shown if a PV guest can use the feature without Croft's help or with the help it gets; what
+ * CPUID policy. A bit is shown to a PV guest if it can use the feature without Croft's help or with the help it gets; what
  * needs ring 0 (page sizes, PCID, SMEP, virtualisation ...), what Croft keeps (MTRRs, performance counters, power), and
  * what would have to be switched with the vcpu and is not (protection keys, AMX) is hidden. User mode executes CPUID
  * natively, and sees the processor; the kernel asks by the forced-emulation prefix. Feature names are those of
@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fpu.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "pv/traps.h"
 #include "sched/time.h"
 
@@ -50,7 +51,7 @@
 #define MAX_EXTENDED_AMD 0x80000021
 #define MAX_EXTENDED_INTEL 0x80000008
 
-struct cpu_policy pv_max_policy, pv_default_policy;
+struct cpu_policy pv_max_policy, pv_default_policy, hvm_default_policy;
 
 /* ----- the policy ----- */
 
@@ -77,6 +78,14 @@ static const struct leaf_mask masks[] = {
     {0x80000021, SHOW_E21A, 0, 0, 0},
 };
 
+/* What a kernel in ring 0 has besides */
+static const struct leaf_mask hvm_masks[] = {
+    {0x1, 0, 0, F(PCID), F(VME) | F(PSE) | F(PGE) | F(PSE36)},
+    {0x7, 0, F(SMEP) | F(SMAP) | F(INVPCID), F(UMIP), 0},
+    {0x80000001, 0, 0, F(CR8_LEGACY), F(PAGE1GB)},
+};
+#define HVM_EMULATED_1C (F(X2APIC) | F(TSC_DEADLINE)) /* whatever the processor has */
+
 struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t subleaf)
 {
     switch (leaf) {
@@ -97,6 +106,30 @@ struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t
 static struct cpuid_regs mask(struct cpuid_regs r, const struct leaf_mask *m)
 {
     return (struct cpuid_regs){r.a & m->a, r.b & m->b, r.c & m->c, r.d & m->d};
+}
+
+static void add_hvm(struct cpu_policy *p, const struct cpuid_view *w, uint32_t last_basic)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(hvm_masks); i++) {
+        const struct leaf_mask *m = &hvm_masks[i];
+        struct cpuid_regs *to = cpu_policy_slot(p, m->leaf, 0), r = mask(w->host(m->leaf, 0), m);
+
+        if (m->leaf < LEAF_EXTENDED && m->leaf > last_basic)
+            continue;
+        to->b |= r.b;
+        to->c |= r.c;
+        to->d |= r.d;
+    }
+    p->basic[1].c |= HVM_EMULATED_1C;
+}
+
+uint64_t cpu_policy_cr4(const struct cpu_policy *p)
+{
+    const struct cpuid_regs *l1 = &p->basic[1], *l7 = &p->basic[7];
+
+    return (l1->c & F(PCID) ? CR4_PCIDE : 0) | (l1->c & F(XSAVE) ? CR4_OSXSAVE : 0) |
+           (l7->b & F(FSGSBASE) ? CR4_FSGSBASE : 0) | (l7->b & F(SMEP) ? CR4_SMEP : 0) |
+           (l7->b & F(SMAP) ? CR4_SMAP : 0) | (l7->c & F(UMIP) ? CR4_UMIP : 0);
 }
 
 void cpu_policy_trim(struct cpu_policy *p, uint64_t xcr0_max)
@@ -140,6 +173,8 @@ void cpu_policy_make(struct cpu_policy *p, const struct cpuid_view *w, bool all)
         if (m->leaf <= (m->leaf >= LEAF_EXTENDED ? last_extended : last_basic))
             *cpu_policy_slot(p, m->leaf, 0) = mask(w->host(m->leaf, 0), m);
     }
+    if (w->hvm)
+        add_hvm(p, w, last_basic);
     p->basic[0].a = min(last_basic, (uint32_t)MAX_BASIC);
     if (!w->amd)
         for (unsigned i = 0; i < POLICY_CACHES && last_basic >= 4; i++)
@@ -176,7 +211,7 @@ static struct cpuid_regs leaf_1(const struct cpuid_view *w, struct cpuid_regs r)
         r.b |= 1U << 16;
     }
     r.c |= F(HYPERVISOR);
-    if (r.c & F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
+    if (w->hvm ? w->osxsave : r.c & F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
         r.c |= F(OSXSAVE);
     return r;
 }
@@ -255,7 +290,7 @@ static struct cpuid_regs leaf_hypervisor(const struct cpu_policy *p, const struc
     case 1: /* version of the ABI */
         return (struct cpuid_regs){4U << 16 | 17, 0, 0, 0};
     case 2: /* one hypercall page, by this MSR */
-        return (struct cpuid_regs){1, 0x40000000, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0};
+        return (struct cpuid_regs){1, 0x40000000, w->hvm ? 0 : XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0};
     case 3:
         if (subleaf == 0) /* mode 2: the TSC is never emulated */
             return (struct cpuid_regs){(w->tsc_reliable ? 2U : 0) | (p->extended[1].d & F(RDTSCP) ? 4U : 0), 2,
@@ -265,8 +300,14 @@ static struct cpuid_regs leaf_hypervisor(const struct cpu_policy *p, const struc
         if (subleaf == 2)
             return (struct cpuid_regs){w->tsc_khz, 0, 0, 0};
         break;
+    case 4:
+        if (w->hvm && subleaf == 0)
+            return (struct cpuid_regs){XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT |
+                                           XEN_HVM_CPUID_UPCALL_VECTOR,
+                                       w->vcpu_id, w->domid, 0};
+        break;
     case 5:
-        if (subleaf == 0)
+        if (!w->hvm && subleaf == 0)
             return (struct cpuid_regs){0, w->machine_address_bits, 0, 0};
         break;
     }
@@ -337,11 +378,13 @@ void cpuid_init(void)
 
     cpu_policy_make(&pv_max_policy, &view, true);
     cpu_policy_make(&pv_default_policy, &view, false);
+    view.hvm = true;
+    cpu_policy_make(&hvm_default_policy, &view, false);
 }
 
 const struct cpu_policy *cpu_policy_of(const struct domain *d)
 {
-    return d->cpu_policy ? d->cpu_policy : &pv_default_policy;
+    return d->cpu_policy ? d->cpu_policy : d->hvm ? &hvm_default_policy : &pv_default_policy;
 }
 
 void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -352,6 +395,9 @@ void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ou
     view.hardware_domain = v->domain->is_hardware;
     view.vcpu_id = v->id;
     view.vcpu_count = v->domain->vcpu_count;
+    view.domid = v->domain->id;
+    view.hvm = v->hvm;
+    view.osxsave = v->hvm && hvm_has_xsave(v);
     r = cpuid_policy(cpu_policy_of(v->domain), &view, leaf, subleaf);
     out[0] = r.a;
     out[1] = r.b;

@@ -28,6 +28,9 @@ struct cpuid_view {
     struct cpuid_regs (*host)(uint32_t leaf, uint32_t subleaf); /* the processor, or a fake one in tests */
     bool amd;
     bool hardware_domain;
+    bool hvm;     /* the kernel runs in ring 0, with a local APIC of its own */
+    bool osxsave; /* what its CR4.OSXSAVE is */
+    uint32_t domid;
     uint32_t vcpu_id, vcpu_count;
     uint64_t xcr0_max; /* state components that a guest may enable; 0: no XSAVE */
     uint8_t machine_address_bits;
@@ -46,9 +49,10 @@ struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t
 struct cpuid_regs cpuid_policy(const struct cpu_policy *p, const struct cpuid_view *view, uint32_t leaf,
                                uint32_t subleaf);
 
-extern struct cpu_policy pv_max_policy, pv_default_policy; /* constant after cpuid_init */
+extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_default_policy; /* constant after cpuid_init */
 void cpuid_init(void);                                     /* after cpu_init_boot */
 const struct cpu_policy *cpu_policy_of(const struct domain *d);
+uint64_t cpu_policy_cr4(const struct cpu_policy *p); /* bits of CR4 that come with its features */
 struct cpuid_view cpuid_machine_view(void); /* of this machine, for no particular domain */
 
 #endif

@@ -237,7 +237,7 @@ static void deliver_nmi(void)
 {
     struct vcpu *v = current;
 
-    if (v->is_idle || v->pv.nmi_masked || !__atomic_exchange_n(&v->pv.nmi_pending, false, __ATOMIC_SEQ_CST) ||
+    if (v->is_idle || v->hvm || v->pv.nmi_masked || !__atomic_exchange_n(&v->pv.nmi_pending, false, __ATOMIC_SEQ_CST) ||
         !v->pv.nmi_callback)
         return;
     v->pv.nmi_masked = true;

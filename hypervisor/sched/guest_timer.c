@@ -60,7 +60,7 @@ void guest_timers_init(struct vcpu *v)
     timer_init(&v->singleshot, singleshot_fired, v, v->processor);
     timer_init(&v->periodic, periodic_fired, v, v->processor);
     timer_init(&v->virtual_timer, virtual_fired, v, v->processor);
-    v->periodic_period = v->is_idle ? 0 : GUEST_TIMER_DEFAULT_PERIOD;
+    v->periodic_period = v->is_idle || v->domain->hvm ? 0 : GUEST_TIMER_DEFAULT_PERIOD;
     v->periodic_last = now();
 }
 

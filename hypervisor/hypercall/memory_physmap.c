@@ -1,0 +1,103 @@
+/* memory_op of domains whose frames Croft translates: which frame is behind which number. Source: <xen/memory.h>. */
+#include "domain/guest_access.h"
+#include "hvm/hvm.h"
+#include "hypercall/dispatch.h"
+#include "hypercall/memory.h"
+#include "lib/log.h"
+#include "memory/map.h"
+
+/* Unmaps one frame; RAM goes back to Croft, the domain has one page less. -ENOENT, -ENOMEM */
+static int drop(struct domain *d, gfn_t gfn)
+{
+    int error = 0;
+    mfn_t m = p2m_remove(d, gfn, &error);
+
+    if (mfn_eq(m, INVALID_MFN))
+        return error ? error : -ENOENT;
+    if (!(frame_of(m)->control & FRAME_SHARED))
+        memory_release(m, d);
+    frame_put_writable(m);
+    return 0;
+}
+
+int memory_physmap_drop(struct domain *d, uint64_t gfn) { return drop(d, GFN(gfn)); }
+
+int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order)
+{
+    int error = 0;
+
+    for (uint64_t i = 0; i < 1UL << order; i++) {
+        error = drop(d, GFN(gfn + i));
+        if (error && error != -ENOENT)
+            break;
+    }
+    if (!error || error == -ENOENT)
+        error = p2m_add(d, GFN(gfn), m, gfn & ((1UL << order) - 1) ? 0 : order);
+    return error;
+}
+
+/* The frame of Croft's that a mapping space names. */
+static int frame_of_space(struct domain *d, const struct xen_add_to_physmap *a, mfn_t *m)
+{
+    uint64_t index = a->idx & ~XENMAPIDX_grant_table_status;
+
+    switch (a->space) {
+    case XENMAPSPACE_shared_info:
+        *m = virt_to_mfn(d->shared_info);
+        return a->idx ? -EINVAL : 0;
+    case XENMAPSPACE_grant_table:
+        return grant_acquire_frame(d, a->idx & XENMAPIDX_grant_table_status, index, m);
+    default:
+        return -ENOSYS;
+    }
+}
+
+/* The domain of a request, with a reference: one with translated frames. */
+static int target(domid_t id, struct domain **d)
+{
+    int error = memory_target(id, d);
+
+    if (!error && !(*d)->hvm) {
+        domain_put(*d);
+        error = refuse(-EOPNOTSUPP, "memory_op: d%u names its memory by machine frames\n", (*d)->id);
+    }
+    return error;
+}
+
+long memory_add_to_physmap(uint64_t arg)
+{
+    struct xen_add_to_physmap a;
+    struct domain *d;
+    mfn_t m = INVALID_MFN;
+    int error;
+
+    if (copy_from_guest(&a, (const void *)arg, sizeof(a)))
+        return refuse(-EFAULT, "add_to_physmap: no request at 0x%lx\n", arg);
+    error = target(a.domid, &d);
+    if (error)
+        return error;
+    error = frame_of_space(d, &a, &m);
+    if (!error)
+        error = memory_physmap_populate(d, a.gpfn, m, 0);
+    if (error)
+        guest_log(LOG_WARNING, "add_to_physmap: space %u, index 0x%lx to frame 0x%lx: error %d\n", a.space, a.idx,
+                  a.gpfn, -error);
+    domain_put(d);
+    return error;
+}
+
+long memory_remove_from_physmap(uint64_t arg)
+{
+    struct xen_remove_from_physmap a;
+    struct domain *d;
+    int error;
+
+    if (copy_from_guest(&a, (const void *)arg, sizeof(a)))
+        return refuse(-EFAULT, "remove_from_physmap: no request at 0x%lx\n", arg);
+    error = target(a.domid, &d);
+    if (error)
+        return error;
+    error = drop(d, GFN(a.gpfn));
+    domain_put(d);
+    return error;
+}
