@@ -104,7 +104,11 @@ static bool parse_cpus(struct boot_domain *g, const char *value)
     }
 }
 
-static bool parse_type(struct boot_domain *g, const char *value) { return !strcmp(value, "pv"); }
+static bool parse_type(struct boot_domain *g, const char *value)
+{
+    g->pvh = !strcmp(value, "pvh");
+    return g->pvh || !strcmp(value, "pv");
+}
 
 static const struct {
     const char *name, *form;
@@ -114,7 +118,7 @@ static const struct {
     {"memory", "a size of at least 4M", parse_memory},
     {"vcpus", "1 to 128", parse_vcpus},
     {"cpus", "numbers and ranges, as 0-2,5", parse_cpus},
-    {"type", "pv", parse_type},
+    {"type", "pv or pvh", parse_type},
 };
 
 static bool parse_word(struct boot_domain *g, char *word, char *error, size_t size)

@@ -21,6 +21,7 @@ struct boot_domain {
     uint64_t memory;                           /* bytes */
     uint32_t vcpus;
     cpumask_t cpus; /* where they may run; none: everywhere */
+    bool pvh;       /* else PV */
 };
 
 struct boot_domains {

@@ -163,6 +163,9 @@ static const char *take_note(struct elf_notes *notes, uint32_t type, const uint8
     case XEN_ELFNOTE_SUSPEND_CANCEL:
         number = &notes->suspend_cancel;
         break;
+    case XEN_ELFNOTE_PHYS32_ENTRY:
+        number = &notes->phys32_entry;
+        break;
     case XEN_ELFNOTE_XEN_VERSION:
         note_text(notes->xen_version, sizeof(notes->xen_version), desc, n);
         break;

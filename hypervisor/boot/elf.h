@@ -1,4 +1,4 @@
-/* ELF files of 64-bit x86 kernels, and the notes by which a kernel tells how it wants to be started as a PV domain. */
+/* ELF files of 64-bit x86 kernels, and the notes by which a kernel tells how it wants to be started as a PV or PVH domain. */
 #ifndef BOOT_ELF_H
 #define BOOT_ELF_H
 
@@ -26,7 +26,7 @@ bool elf_is_elf(const void *data, size_t size);
 struct elf_notes {
     uint32_t present;
     char guest_os[16], guest_version[16], xen_version[16], loader[16], pae_mode[16];
-    uint64_t virt_base, entry, hypercall_page, paddr_offset, init_p2m, hv_start_low, suspend_cancel;
+    uint64_t virt_base, entry, hypercall_page, paddr_offset, init_p2m, hv_start_low, suspend_cancel, phys32_entry;
     bool mod_start_pfn;
     uint64_t l1_valid_mask, l1_valid_value;
     uint64_t features; /* bits XENFEAT_* that the kernel can do with; from FEATURES and SUPPORTED_FEATURES */

@@ -4,6 +4,7 @@
 #include "boot/boot_domains.h"
 #include "domain/domain.h"
 #include "domain/pv_build.h"
+#include "domain/pvh_build.h"
 #include "lib/log.h"
 #include "memory/alloc.h"
 #include "platform/console.h"
@@ -24,7 +25,7 @@ void __init domains_start(void)
                   ",initrd.img\" or GRUB's module2 /" EXAMPLE "\n");
     /* Domain 0 last: what it gets by default is what is left. */
     for (unsigned i = 0; i < found.count; i++)
-        built[i] = pv_build(&found.guests[i], (domid_t)(i + 1));
+        built[i] = (found.guests[i].pvh ? pvh_build : pv_build)(&found.guests[i], (domid_t)(i + 1));
     if (found.domain0.kernel)
         domain0 = pv_build(&found.domain0, 0);
     console_keyboard_start();

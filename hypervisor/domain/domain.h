@@ -100,7 +100,7 @@ struct domain {
     struct event_domain event;
     struct grant_table grant;
     struct pv_domain pv;
-    struct hvm_domain *hvm; /* null: PV */
+    struct hvm_domain *hvm;        /* null: PV */
     struct irq_domain *irq;        /* PIRQs: platform/pirq.h; null: it has no devices */
     struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
     struct cpu_policy *cpu_policy; /* null: the default of PV domains */

@@ -9,11 +9,10 @@
 #include "domain/pv_build.h"
 
 #include "boot/boot.h"
-#include "boot/elf.h"
 #include "boot/options.h"
-#include "boot/payload.h"
 #include "cpu/cpu.h"
 #include "cpu/instr.h"
+#include "domain/boot_build.h"
 #include "domain/domain.h"
 #include "domain/guest_console.h"
 #include "lib/log.h"
@@ -24,9 +23,7 @@
 #include "platform/acpi.h"
 #include "pv/mmu.h"
 #include "pv/traps.h"
-#include "sched/pool.h"
 
-#define PAGES_PER_MIB (1UL << (20 - PAGE_SHIFT))
 #define RESERVE_MAX (128 * PAGES_PER_MIB) /* kept free by default: for Croft, other domains, exchanges of memory */
 #define RESERVE_PART 16
 #define MAX_RUNS 16384
@@ -44,9 +41,7 @@ static struct builder {
     char title[BOOT_DOMAIN_NAME + 8];
     const char *memory_option, *vcpus_option;  /* their names, for messages */
     const struct boot_module *kernel, *initrd; /* initrd: null if there is none */
-    struct payload payload;
-    struct elf_image elf;
-    struct elf_notes notes;
+    struct boot_image image;
     bool has_hypercall_page;
     uint64_t v_offset;                 /* virtual minus physical address in the ELF file */
     uint64_t kernel_start, kernel_end; /* virtual */
@@ -65,18 +60,9 @@ static void __init load_kernel(void)
         const char *name;
     } necessary[] = {
         {XEN_ELFNOTE_XEN_VERSION, "XEN_VERSION"}, {XEN_ELFNOTE_VIRT_BASE, "VIRT_BASE"}, {XEN_ELFNOTE_ENTRY, "ENTRY"}};
-    struct elf_notes *n = &b.notes;
-    const char *error;
+    struct elf_notes *n = &b.image.notes;
 
-    if (!payload_unpack(&b.payload, maddr_to_virt(b.kernel->start), b.kernel->size))
-        boot_fail("%s's kernel: %s\n", b.title, b.payload.error);
-    error = elf_parse(&b.elf, b.payload.data, b.payload.size);
-    if (!error)
-        error = elf_parse_notes(&b.elf, n);
-    if (error)
-        boot_fail("%s's kernel: %s\n", b.title, error);
-    log_info("%s: kernel of %lu KiB, %s, compression %s, %zu KiB unpacked\n", b.title, b.kernel->size >> 10,
-             b.payload.container, b.payload.compression, b.payload.size >> 10);
+    boot_build_unpack(b.title, b.kernel, &b.image);
     for (unsigned i = 0; i < ARRAY_SIZE(necessary); i++)
         if (!elf_has_note(n, necessary[i].note))
             boot_fail("%s's kernel has no Xen note %s: it was not built to run as a PV domain (Linux: CONFIG_XEN_PV, "
@@ -95,8 +81,8 @@ static void __init load_kernel(void)
     /* Segments lie where their physical addresses say: a virtual one may be a mere offset (Linux's .data..percpu). */
     b.v_offset = n->virt_base - n->paddr_offset;
     b.kernel_start = ~0UL;
-    for (unsigned i = 0; i < b.elf.segment_count; i++) {
-        const struct elf_segment *s = &b.elf.segments[i];
+    for (unsigned i = 0; i < b.image.elf.segment_count; i++) {
+        const struct elf_segment *s = &b.image.elf.segments[i];
         uint64_t start = s->paddr + b.v_offset, end = start + s->memory_size;
 
         if (s->paddr < n->paddr_offset || start < n->virt_base || end < start)
@@ -116,24 +102,15 @@ static void __init load_kernel(void)
         log_info("%s: the symbol table that its note BSD_SYMTAB asks for is not loaded\n", b.title);
 }
 
-/* Frames of the boot modules that the allocator gets once their contents were copied */
-static uint64_t __init module_frames(const struct boot_module *m, mfn_t *first)
-{
-    uint64_t start = ROUND_UP(m->start.n, PAGE_SIZE), end = ROUND_DOWN(m->start.n + m->size, PAGE_SIZE);
-
-    *first = MFN(start >> PAGE_SHIFT);
-    return end > start ? (end - start) >> PAGE_SHIFT : 0;
-}
-
 static const char *__init compute_layout(void)
 {
     struct pv_layout_request request = {
-        .v_start = b.notes.virt_base,
+        .v_start = b.image.notes.virt_base,
         .kernel_end = b.kernel_end,
         .initrd_size = b.initrd ? b.initrd->size : 0,
-        .initrd_unmapped = b.notes.mod_start_pfn,
-        .p2m_elsewhere = elf_has_note(&b.notes, XEN_ELFNOTE_INIT_P2M),
-        .p2m_address = b.notes.init_p2m,
+        .initrd_unmapped = b.image.notes.mod_start_pfn,
+        .p2m_elsewhere = elf_has_note(&b.image.notes, XEN_ELFNOTE_INIT_P2M),
+        .p2m_address = b.image.notes.init_p2m,
         .console_page = !b.what->is_domain0,
         .pages = b.pages,
     };
@@ -143,10 +120,7 @@ static const char *__init compute_layout(void)
 
 static void __init decide_memory(void)
 {
-    mfn_t first;
-    uint64_t reclaimable = module_frames(b.kernel, &first) + (b.initrd ? module_frames(b.initrd, &first) : 0) +
-                           (b.payload.pages ? 1UL << b.payload.order : 0);
-    uint64_t available = alloc_free_count() + reclaimable;
+    uint64_t available = boot_build_available(b.kernel, b.initrd, &b.image);
     uint64_t reserve = min(alloc_total_count() / RESERVE_PART, RESERVE_MAX);
     const char *error;
 
@@ -160,52 +134,11 @@ static void __init decide_memory(void)
         b.pages = max(b.pages, options.dom0_mem_min >> PAGE_SHIFT);
     if (b.what->is_domain0 && options.dom0_mem_max)
         b.pages = min(b.pages, options.dom0_mem_max >> PAGE_SHIFT);
-    if (b.pages > available)
-        boot_fail("%s: %s asks for %lu MiB, but only %lu MiB are free: give less\n", b.title, b.memory_option,
-                  b.pages / PAGES_PER_MIB, available / PAGES_PER_MIB);
+    boot_build_check_free(b.title, b.memory_option, b.pages, available);
     error = compute_layout();
     if (error)
         boot_fail("%s: %s\n", b.title, error);
-    if (b.layout.pages_needed > b.pages) {
-        uint64_t least = DIV_ROUND_UP(b.layout.pages_needed, PAGES_PER_MIB), initrd = b.layout.initrd_pages;
-
-        if (b.layout.pages_needed - initrd <= b.pages)
-            boot_fail("the initrd of %lu MiB does not fit into %s's memory of %lu MiB: give at least %s=%luM\n",
-                      initrd / PAGES_PER_MIB, b.title, b.pages / PAGES_PER_MIB, b.memory_option, least);
-        boot_fail("%s's memory of %lu MiB is too small for its kernel and initrd: give at least %s=%luM\n", b.title,
-                  b.pages / PAGES_PER_MIB, b.memory_option, least);
-    }
-}
-
-/* The CPUs that its vcpus may run on, and are placed on in turn */
-static cpumask_t __init allowed_cpus(void)
-{
-    cpumask_t allowed = b.what->cpus;
-
-    if (cpumask_empty(&allowed))
-        return cpu_online;
-    allowed.bits[0] &= cpu_online.bits[0];
-    if (cpumask_empty(&allowed))
-        boot_fail("%s: none of the CPUs that cpus= names is there\n", b.title);
-    return allowed;
-}
-
-static void __init create_vcpus(unsigned count)
-{
-    cpumask_t allowed = allowed_cpus();
-    unsigned cpu = cpumask_next(0, &allowed);
-
-    for (unsigned i = 0; i < count; i++) {
-        struct vcpu *v = vcpu_create(b.d, i, cpu);
-
-        if (!v)
-            boot_fail("not enough memory for %u vcpus of %s: give fewer by %s\n", count, b.title, b.vcpus_option);
-        if (!cpumask_empty(&b.what->cpus))
-            vcpu_set_affinity(v, &b.what->cpus);
-        cpu = cpumask_next(cpu + 1, &allowed);
-        if (cpu >= NR_CPUS)
-            cpu = cpumask_next(0, &allowed);
-    }
+    boot_build_check_room(b.title, b.memory_option, b.pages, b.layout.pages_needed, b.layout.initrd_pages);
 }
 
 static void __init create_domain(domid_t id)
@@ -223,7 +156,7 @@ static void __init create_domain(domid_t id)
     b.d = domain_create(id, vcpus, limit, domain0);
     if (!b.d || grant_init_domain(b.d, GRANT_DEFAULT_FRAMES, GRANT_DEFAULT_MAPTRACK_FRAMES, 2))
         boot_fail("not enough memory for %s\n", b.title);
-    create_vcpus(vcpus);
+    boot_build_vcpus(b.title, b.vcpus_option, b.d, b.what);
     log_info("%s: %u vcpus, %lu MiB of memory, at most %lu MiB\n", b.title, vcpus, b.pages / PAGES_PER_MIB,
              limit / PAGES_PER_MIB);
 }
@@ -335,34 +268,25 @@ static void __init copy_to_domain(uint64_t to, const void *from, uint64_t n)
     }
 }
 
-static void __init give_back_module(const struct boot_module *m)
-{
-    mfn_t first;
-    uint64_t count = module_frames(m, &first);
-
-    if (count)
-        alloc_add_range(first, count, acpi_node_of_maddr(m->start));
-}
-
 static void __init fill_memory(void)
 {
     b.runs = heap_alloc(MAX_RUNS * sizeof(*b.runs));
     if (!b.runs || !allocate_up_to(b.layout.pages_needed, true))
         boot_fail("not enough free memory for %s's kernel and initrd: add memory to the machine\n", b.title);
-    for (unsigned i = 0; i < b.elf.segment_count; i++) {
-        const struct elf_segment *s = &b.elf.segments[i];
+    for (unsigned i = 0; i < b.image.elf.segment_count; i++) {
+        const struct elf_segment *s = &b.image.elf.segments[i];
 
-        copy_to_domain(s->paddr + b.v_offset - b.layout.v_start, b.elf.data + s->offset, s->file_size);
+        copy_to_domain(s->paddr + b.v_offset - b.layout.v_start, b.image.elf.data + s->offset, s->file_size);
     }
-    payload_free(&b.payload);
+    payload_free(&b.image.payload);
     log_info("%s: kernel at 0x%lx-0x%lx\n", b.title, b.kernel_start, b.kernel_end);
     if (b.initrd) {
         copy_to_domain(b.layout.initrd_pfn << PAGE_SHIFT, maddr_to_virt(b.initrd->start), b.initrd->size);
         log_info("%s: initrd of %lu KiB at frame 0x%lx%s\n", b.title, b.initrd->size >> 10, b.layout.initrd_pfn,
-                 b.notes.mod_start_pfn ? ", not mapped" : "");
-        give_back_module(b.initrd);
+                 b.image.notes.mod_start_pfn ? ", not mapped" : "");
+        boot_build_give_back(b.initrd);
     }
-    give_back_module(b.kernel);
+    boot_build_give_back(b.kernel);
     /* Domain 0 may see what was there before (the firmware's, modules'), and clearing all memory takes long. */
     if (!allocate_up_to(b.pages, !b.what->is_domain0)) {
         if (!b.what->is_domain0 || options.dom0_mem || options.dom0_mem_min)
@@ -512,8 +436,8 @@ static void __init write_start_info(void)
     si->mfn_list = l->p2m_va;
     if (b.initrd) {
         si->mod_len = b.initrd->size;
-        si->mod_start = b.notes.mod_start_pfn ? l->initrd_pfn : l->v_start + (l->initrd_pfn << PAGE_SHIFT);
-        si->flags |= b.notes.mod_start_pfn ? SIF_MOD_START_PFN : 0;
+        si->mod_start = b.image.notes.mod_start_pfn ? l->initrd_pfn : l->v_start + (l->initrd_pfn << PAGE_SHIFT);
+        si->flags |= b.image.notes.mod_start_pfn ? SIF_MOD_START_PFN : 0;
     }
     if (l->p2m_tables) {
         si->first_p2m_pfn = l->p2m_pfn;
@@ -537,7 +461,7 @@ static void __init start_vcpu(void)
 {
     struct vcpu *v = b.d->vcpus[0];
 
-    v->regs.rip = b.notes.entry;
+    v->regs.rip = b.image.notes.entry;
     v->regs.rsp = b.layout.stack_va + PAGE_SIZE;
     v->regs.rsi = b.layout.start_info_va;
     v->regs.rflags = EFLAGS_IF | EFLAGS_MBS;
@@ -568,7 +492,7 @@ struct domain *__init pv_build(const struct boot_domain *what, domid_t id)
     fill_memory();
     write_p2m();
     if (b.has_hypercall_page)
-        pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.notes.hypercall_page)));
+        pv_write_hypercall_page(page_of_pfn(pfn_of_va(b.image.notes.hypercall_page)));
     build_tables();
     write_start_info();
     start_vcpu();

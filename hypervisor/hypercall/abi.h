@@ -26,12 +26,14 @@
 #include <xen/vcpu.h>
 #include <xen/version.h>
 #include <xen/xenoprof.h>
+#include <xen/hvm/params.h>
 #include <xen/io/console.h>
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/params.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/cpufeatureset.h>
 #include <xen/arch-x86/xen-mca.h>
+#include <xen/arch-x86/hvm/start_info.h>
 
 #include "lib/errno.h"
 

@@ -23,6 +23,8 @@ struct e820_entry {
 } __packed; /* ACPI 6.5, 15.1: what XENMEM_memory_map gives */
 
 /* memory_map.c */
+/* What XENMEM_memory_map gives d; at most 128 entries. -EINVAL, -ENOMEM */
+int memory_map_set(struct domain *d, const struct e820_entry *entries, unsigned count);
 long memory_set_map(uint64_t arg);
 long memory_get_map(uint64_t arg);
 long memory_claim_pages(uint64_t arg);

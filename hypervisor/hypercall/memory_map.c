@@ -17,10 +17,44 @@ struct memory_map {
     struct e820_entry entries[];
 };
 
+static struct memory_map *new_map(uint32_t count)
+{
+    struct memory_map *map = heap_alloc(sizeof(*map) + count * sizeof(map->entries[0]));
+
+    if (map)
+        map->count = count;
+    return map;
+}
+
+static void replace_map(struct domain *d, struct memory_map *map)
+{
+    struct memory_map *old;
+
+    spin_lock(&d->lock);
+    old = d->memory_map;
+    d->memory_map = map;
+    spin_unlock(&d->lock);
+    heap_free(old);
+}
+
+int memory_map_set(struct domain *d, const struct e820_entry *entries, unsigned count)
+{
+    struct memory_map *map;
+
+    if (count > MAX_ENTRIES)
+        return -EINVAL;
+    map = new_map(count);
+    if (!map)
+        return -ENOMEM;
+    memcpy(map->entries, entries, count * sizeof(entries[0]));
+    replace_map(d, map);
+    return 0;
+}
+
 long memory_set_map(uint64_t arg)
 {
     struct xen_foreign_memory_map request;
-    struct memory_map *map, *old;
+    struct memory_map *map;
     struct domain *d;
     int error;
 
@@ -33,22 +67,17 @@ long memory_set_map(uint64_t arg)
     error = memory_target(request.domid, &d);
     if (error)
         return error;
-    map = heap_alloc(sizeof(*map) + request.map.nr_entries * sizeof(map->entries[0]));
+    map = new_map(request.map.nr_entries);
     if (!map) {
         domain_put(d);
         return refuse(-ENOMEM, "set_memory_map: no memory\n");
     }
-    map->count = request.map.nr_entries;
     if (copy_from_guest(map->entries, request.map.buffer.p, map->count * sizeof(map->entries[0]))) {
         heap_free(map);
         domain_put(d);
         return -EFAULT;
     }
-    spin_lock(&d->lock);
-    old = d->memory_map;
-    d->memory_map = map;
-    spin_unlock(&d->lock);
-    heap_free(old);
+    replace_map(d, map);
     domain_put(d);
     return 0;
 }

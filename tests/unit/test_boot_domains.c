@@ -67,6 +67,7 @@ static void guests(void **state)
     assert_int_equal(found.guests[0].vcpus, 2);
     assert_int_equal(found.guests[0].cpus.bits[0], 1 << 1 | 1 << 2 | 1 << 5);
     assert_string_equal(found.guests[0].cmdline, "console=hvc0  quiet");
+    assert_false(found.guests[0].pvh || found.guests[1].pvh || found.domain0.pvh);
     assert_ptr_equal(found.guests[0].kernel, &info.modules[0]);
     assert_ptr_equal(found.guests[0].initrd, &info.modules[1]);
     assert_ptr_equal(found.domain0.kernel, &info.modules[2]);
@@ -79,8 +80,10 @@ static void guests(void **state)
     assert_null(found.guests[1].initrd);
     assert_string_equal(found.guests[2].name, "a-b_c.3");
     assert_string_equal(found.guests[2].cmdline, "");
-    assert_true(PARSE("domain=only", "domain=other -- domain=x memory=y"));
+    assert_true(PARSE("domain=only type=pvh", "domain=other type=pvh type=pv -- domain=x memory=y"));
     assert_null(found.domain0.kernel);
+    assert_true(found.guests[0].pvh);
+    assert_false(found.guests[1].pvh);
     assert_string_equal(found.guests[1].cmdline, "domain=x memory=y");
 }
 
@@ -116,7 +119,8 @@ static void refusals(void **state)
     REFUSED("domain=x cpus=1, --", "'cpus=1,' is malformed");
     REFUSED("domain=x cpus=1- --", "'cpus=1-' is malformed");
     REFUSED("domain=x cpus=18446744073709551615 --", "is malformed");
-    REFUSED("domain=x type=pvh --", "'type=pvh' is malformed: give pv");
+    REFUSED("domain=x type=hvm --", "'type=hvm' is malformed: give pv or pvh");
+    REFUSED("domain=x type= --", "'type=' is malformed");
     REFUSED("domain=x root=/dev/vda1",
             "the word 'root' is not known: the kernel's own command line comes behind \"--\"");
     REFUSED("domain=x 0123456789012345678901234567890123456789012345678901234567890123 --",

@@ -148,6 +148,27 @@ static void bad_notes(void **state)
     assert_int_equal(notes.features, 1UL << XENFEAT_dom0);
 }
 
+/* A kernel for PVH only has this one note; Linux writes 4 bytes or 8, by its version. */
+static void pvh_entry(void **state)
+{
+    made_begin(&made);
+    made_note(&made, XEN_ELFNOTE_PHYS32_ENTRY, "\x10\0\x20\0", 4);
+    assert_string_equal(parse_notes(), "accepted");
+    assert_true(elf_has_note(&notes, XEN_ELFNOTE_PHYS32_ENTRY));
+    assert_false(elf_has_note(&notes, XEN_ELFNOTE_ENTRY));
+    assert_int_equal(notes.phys32_entry, 0x200010);
+    made_begin(&made);
+    made_number(&made, XEN_ELFNOTE_PHYS32_ENTRY, 0x123456789abc);
+    assert_string_equal(parse_notes(), "accepted");
+    assert_int_equal(notes.phys32_entry, 0x123456789abc);
+    made_begin(&made);
+    made_note(&made, XEN_ELFNOTE_PHYS32_ENTRY, "\x10\0", 2);
+    assert_non_null(strstr(parse_notes(), "neither 4 nor 8"));
+    made_kernel(&made);
+    assert_string_equal(parse_notes(), "accepted");
+    assert_false(elf_has_note(&notes, XEN_ELFNOTE_PHYS32_ENTRY));
+}
+
 /* Some kernels have the notes in a section only. */
 static void notes_in_section(void **state)
 {
@@ -195,8 +216,9 @@ static void damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_kernel), cmocka_unit_test(bad_headers),      cmocka_unit_test(bad_segments),
-        cmocka_unit_test(bad_notes),   cmocka_unit_test(notes_in_section), cmocka_unit_test(damage),
+        cmocka_unit_test(good_kernel), cmocka_unit_test(bad_headers), cmocka_unit_test(bad_segments),
+        cmocka_unit_test(bad_notes),   cmocka_unit_test(pvh_entry),   cmocka_unit_test(notes_in_section),
+        cmocka_unit_test(damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -541,6 +541,17 @@ static void memory_maps(void **state)
     assert_int_equal(call(XENMEM_set_memory_map, &m), 0);
     run(&vcpu1);
     assert_int_equal(call(XENMEM_memory_map, &g), -ENOSYS);
+    /* Croft's own, for domains that it builds */
+    assert_int_equal(memory_map_set(&dom1, set, 129), -EINVAL);
+    heap_left = 0;
+    assert_int_equal(memory_map_set(&dom1, set, 5), -ENOMEM);
+    heap_left = -1;
+    assert_int_equal(memory_map_set(&dom1, set, 128), 0);
+    assert_int_equal(memory_map_set(&dom1, set + 1, 5), 0);
+    g.nr_entries = 128;
+    assert_int_equal(call(XENMEM_memory_map, &g), 0);
+    assert_int_equal(g.nr_entries, 5);
+    assert_memory_equal(got, set + 1, 5 * sizeof(set[0]));
     heap_free(dom1.memory_map);
     dom1.memory_map = NULL;
 }

@@ -1,4 +1,4 @@
-/* sources: hypervisor/domain/pv_layout.c hypervisor/boot/payload.c hypervisor/boot/decompress.c hypervisor/boot/elf.c hypervisor/boot/options.c hypervisor/boot/boot_domains.c */
+/* sources: hypervisor/domain/boot_build.c hypervisor/domain/pv_layout.c hypervisor/boot/payload.c hypervisor/boot/decompress.c hypervisor/boot/elf.c hypervisor/boot/options.c hypervisor/boot/boot_domains.c */
 /* libs: -llzma -lzstd -llz4 -lz */
 /*
  * Domains built in an array that stands for the machine's memory, then looked at as its kernel would: through its page
