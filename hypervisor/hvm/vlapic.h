@@ -1,46 +1,61 @@
 /*
- * A vcpu's local APIC: xAPIC by memory, x2APIC by MSRs; its timer; INIT and start-up signals. There is no I/O APIC and no external
- * interrupt controller behind it: interrupts come from other vcpus, from its own timer and error entries, and from event channels.
+ * A vcpu's local APIC: xAPIC by memory, x2APIC by MSRs; its timer; INIT and start-up signals. There is no I/O APIC and
+ * no external interrupt controller behind it: interrupts come from other vcpus, from its own timer and error entries, and
+ * from event channels.
  * Source: Intel SDM volume 3, chapter 11; AMD64 APM volume 2, chapter 16.
  *
- * Locks: IRR is set by anybody, any context, atomically. All else is the vcpu's own, touched while it is current (or does not
- * run); the timer's handler only sets IRR and re-arms.
+ * Locks: IRR and the pending part of ESR are set by anybody, any context, atomically. The timer is under timer_lock
+ * (vlapic.c says how). All else is written by the vcpu only, while it is current (or does not run); others read single
+ * words of it.
  */
 #ifndef HVM_VLAPIC_H
 #define HVM_VLAPIC_H
 
-#include "lib/types.h"
+#include "lib/spinlock.h"
 #include "sched/timer.h"
 
 struct vcpu;
 
+#define APIC_BASE_BSP (1UL << 8)
+#define APIC_BASE_EXTD (1UL << 10) /* x2APIC mode */
+#define APIC_BASE_EN (1UL << 11)
 #define APIC_BASE_ADDRESS 0xfee00000UL
+
+#define APIC_TIMER_TICK_NS 10               /* of the timer's bus clock, before it is divided */
+#define APIC_TIMER_MIN_PERIOD MICROSECS(50) /* shorter ones become this: no guest fills the host with its interrupts */
+
+enum vlapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
 struct vlapic {
     struct vcpu *v;
     uint64_t base; /* IA32_APIC_BASE: address, BSP, EXTD, EN */
     uint32_t id;   /* x2APIC id; the xAPIC one is its low byte */
-    uint32_t irr[8], isr[8], tmr[8];
-    uint32_t svr, tpr, ldr, dfr, esr, esr_pending, icr_low, icr_high;
-    uint32_t lvt[6]; /* timer, thermal, performance, LINT0, LINT1, error: in the order of their registers */
+    uint32_t tpr, ppr;
+    uint32_t isr_top;                /* the highest vector in service, 0: none */
+    uint64_t irr[4], isr[4], tmr[4]; /* by vector; tmr is 0: there is no level-triggered interrupt */
+    uint32_t svr, ldr, dfr, esr, icr_low, icr_high;
+    uint32_t esr_pending;    /* what the next write to ESR makes visible */
+    uint32_t lvt[LVT_COUNT]; /* in the order of their registers */
+    spinlock_t timer_lock;   /* the rest, and lvt[LVT_TIMER] */
     uint32_t timer_divide, timer_initial;
-    uint64_t tsc_deadline;
-    ns_t timer_started; /* when timer_initial was written */
+    uint64_t tsc_deadline; /* 0: not armed */
+    ns_t timer_due;        /* when it fires next, masked or not; NS_NEVER: it does not run */
     struct timer timer;
 };
 
-/* The reset state; the id is fixed for ever. To be called once before anything else. */
+/* The reset state, in xAPIC mode; the id is fixed for ever. v->hvm is there, zeroed. Once, before anything else. */
 void vlapic_init(struct vcpu *v, uint32_t id);
-void vlapic_reset(struct vcpu *v); /* INIT: all but id and base */
-void vlapic_destroy(struct vcpu *v);
+void vlapic_reset(struct vcpu *v);   /* INIT: all but id and base. v is current, or does not run. */
+void vlapic_destroy(struct vcpu *v); /* before v->hvm goes; v runs no more. Interrupts enabled. */
 
-/* IA32_APIC_BASE. False: #GP (reserved bits, another address than the usual one, a forbidden change of mode). */
+/* IA32_APIC_BASE; it is read from 'base'. False: #GP (reserved bits, another address than the usual one, a forbidden
+ * change of mode). BSP cannot be changed. v is current. */
 bool vlapic_write_base(struct vcpu *v, uint64_t value);
 /* MSRs 0x800-0x8ff in x2APIC mode, and IA32_TSC_DEADLINE. v is current. False: #GP. */
 bool vlapic_read_msr(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool vlapic_write_msr(struct vcpu *v, uint32_t msr, uint64_t value);
-/* The page at APIC_BASE_ADDRESS in xAPIC mode, 'offset' into it. Whatever is not an aligned 4-byte access of a register reads
- * as 0 and ignores writes. v is current. */
+/* The page at APIC_BASE_ADDRESS in xAPIC mode, 'offset' into it. For aligned accesses of 4 bytes: what is not one of a
+ * register reads as 0 and ignores writes. v is current. */
 uint32_t vlapic_read_mmio(struct vcpu *v, uint32_t offset);
 void vlapic_write_mmio(struct vcpu *v, uint32_t offset, uint32_t value);
 /* Is the page there (enabled, not in x2APIC mode)? */
@@ -50,8 +65,8 @@ bool vlapic_has_page(const struct vcpu *v);
 uint32_t vlapic_get_cr8(const struct vcpu *v);
 void vlapic_set_cr8(struct vcpu *v, uint32_t value);
 
-/* Requests an edge-triggered interrupt, any context; wakes the vcpu. Vectors below 16 are an error (ESR). No effect if the APIC is
- * switched off by software. */
+/* Requests an edge-triggered interrupt, any context; wakes the vcpu. Vectors below 16 are an error (ESR). No effect if
+ * the APIC is switched off, by software or altogether. */
 void vlapic_set_irq(struct vcpu *v, uint8_t vector);
 /* The vector that the processor would take now if it could (above the processor priority), or -1. Any context. */
 int vlapic_pending(const struct vcpu *v);
@@ -62,6 +77,6 @@ void vlapic_accept(struct vcpu *v, uint8_t vector);
 void hvm_signal_nmi(struct vcpu *v);
 void hvm_signal_init(struct vcpu *v);
 void hvm_signal_startup(struct vcpu *v, uint8_t vector); /* begins at vector << 12 in real mode, if it waits for it */
-void hvm_vcpu_notify(struct vcpu *v); /* something may be pending for it: wake it, or make it look */
+void hvm_vcpu_notify(struct vcpu *v);                    /* something may be pending for it: wake it, or make it look */
 
 #endif
