@@ -39,6 +39,8 @@ void domain_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
         info->flags |= XEN_DOMINF_dying;
     if (d->shut_down)
         info->flags |= XEN_DOMINF_shutdown | (d->shutdown_reason & XEN_DOMINF_shutdownmask) << XEN_DOMINF_shutdownshift;
+    if (d->hvm)
+        info->flags |= XEN_DOMINF_hvm_guest | XEN_DOMINF_hap;
     if (d->paused_by_tools)
         info->flags |= XEN_DOMINF_paused;
     info->tot_pages = d->tot_pages;

@@ -14,6 +14,7 @@
 #define PROC_C1 (1U << 2)
 #define PWR_BUTTON (1U << 4) /* none that is fixed hardware */
 #define SLP_BUTTON (1U << 5)
+#define RESET_REG_SUP (1U << 10)
 #define HW_REDUCED_ACPI (1U << 20)
 #define VGA_NOT_PRESENT (1U << 2)
 #define CMOS_RTC_NOT_PRESENT (1U << 5)
@@ -162,7 +163,9 @@ static uint64_t write_fadt(struct writer *w, uint64_t dsdt)
     w->used = start + FADT_SIZE;
     store(table + 40, dsdt, 4);
     store(table + 109, VGA_NOT_PRESENT | CMOS_RTC_NOT_PRESENT, 2);
-    store(table + 112, WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | HW_REDUCED_ACPI, 4);
+    store(table + 112, WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP | HW_REDUCED_ACPI, 4);
+    put_port(table + 116, PVH_RESET_PORT);
+    table[128] = PVH_RESET_VALUE;
     store(table + 140, dsdt, 8);
     put_port(table + 244, PVH_SLEEP_CONTROL_PORT);
     put_port(table + 256, PVH_SLEEP_STATUS_PORT);

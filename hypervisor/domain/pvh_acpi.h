@@ -17,6 +17,9 @@
 #define PVH_SLEEP_STATUS_PORT 0xb005
 #define PVH_SLEEP_ENABLE 0x20 /* SLP_EN; the type is in bits 2-4 */
 #define PVH_SLEEP_TYPE_S5 5
+/* The reset register, one too: a write of PVH_RESET_VALUE starts the domain anew, or ends it where nobody does that. */
+#define PVH_RESET_PORT 0xb006
+#define PVH_RESET_VALUE 1
 
 /*
  * Writes the tables as the guest finds them at physical 'address' (a multiple of 16); the RSDP comes first. vcpus: at most MAX_VCPUS;

@@ -214,6 +214,7 @@ static void __init write_acpi(void)
 
     if (!tables)
         boot_fail("not enough memory for %s\n", b.title);
+    b.d->hvm->croft_acpi = true;
     copy_to_domain(PVH_ACPI_START, tables, pvh_acpi_write(tables, PVH_ACPI_START, b.d->vcpu_count));
     heap_free(tables);
 }

@@ -3,6 +3,7 @@
 #include "cpu/fpu.h"
 #include "cpu/instr.h"
 #include "domain/domain.h"
+#include "domain/pvh_acpi.h"
 #include "hvm/vendor.h"
 #include "hvm/vmcb.h"
 #include "hypercall/dispatch.h"
@@ -230,7 +231,7 @@ bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const s
     return true;
 }
 
-/* ---- Ports: there is nothing but the debug port ---- */
+/* ---- Ports: there is nothing but the debug port, and two of ACPI ---- */
 
 static void debug_port(struct vcpu *v, char c)
 {
@@ -247,6 +248,14 @@ static void debug_port(struct vcpu *v, char c)
     spin_unlock(&v->domain->lock);
 }
 
+static void acpi_port(struct domain *d, uint16_t port, uint8_t value)
+{
+    if (port == PVH_SLEEP_CONTROL_PORT && value & PVH_SLEEP_ENABLE)
+        domain_shutdown(d, SHUTDOWN_poweroff);
+    else if (port == PVH_RESET_PORT && value == PVH_RESET_VALUE)
+        domain_shutdown(d, SHUTDOWN_reboot);
+}
+
 bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, unsigned bytes, bool in)
 {
     if (in) {
@@ -258,6 +267,8 @@ bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, un
             regs->rax |= bytes == 2 ? 0xffff : 0xff;
     } else if (port == PORT_DEBUG && bytes == 1) {
         debug_port(v, (char)regs->eax);
+    } else if (unlikely(v->domain->hvm->croft_acpi) && bytes == 1) {
+        acpi_port(v->domain, port, regs->al);
     }
     return true;
 }

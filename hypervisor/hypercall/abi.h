@@ -30,7 +30,6 @@
 #include <xen/hvm/params.h>
 #include <xen/io/console.h>
 #include <xen/hvm/hvm_op.h>
-#include <xen/hvm/params.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/cpufeatureset.h>
 #include <xen/arch-x86/xen-mca.h>

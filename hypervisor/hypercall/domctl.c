@@ -340,8 +340,10 @@ static const struct {
     domctl_handler_t *handler;
     const char *name;
     enum { NEVER, IF_DONE, ALWAYS } copy_back;
+    bool pv_only; /* of domains that name their frames as the machine does: others have no such state, or not yet */
 } operations[] = {
-#define OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back}
+#define OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, false}
+#define PV_OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, true}
     OP(createdomain, createdomain, IF_DONE),
     OP(destroydomain, destroydomain, NEVER),
     OP(pausedomain, pausedomain, NEVER),
@@ -351,32 +353,32 @@ static const struct {
     OP(max_vcpus, max_vcpus, NEVER),
     OP(max_mem, max_mem, NEVER),
     OP(setdomainhandle, setdomainhandle, NEVER),
-    OP(hypercall_init, hypercall_init, NEVER),
+    PV_OP(hypercall_init, hypercall_init, NEVER),
     OP(settimeoffset, settimeoffset, NEVER),
-    OP(set_address_size, set_address_size, NEVER),
+    PV_OP(set_address_size, set_address_size, NEVER),
     OP(get_address_size, get_address_size, IF_DONE),
     OP(setnodeaffinity, setnodeaffinity, NEVER),
     OP(getnodeaffinity, getnodeaffinity, IF_DONE),
     OP(set_virq_handler, set_virq_handler, NEVER),
     OP(get_cpu_policy, get_cpu_policy, IF_DONE),
-    OP(set_cpu_policy, set_cpu_policy, ALWAYS),
+    PV_OP(set_cpu_policy, set_cpu_policy, ALWAYS),
     OP(get_paging_mempool_size, get_paging_mempool_size, IF_DONE),
-    OP(setvcpucontext, domctl_setvcpucontext, NEVER),
-    OP(getvcpucontext, domctl_getvcpucontext, IF_DONE),
+    PV_OP(setvcpucontext, domctl_setvcpucontext, NEVER),
+    PV_OP(getvcpucontext, domctl_getvcpucontext, IF_DONE),
     OP(getvcpuinfo, domctl_getvcpuinfo, IF_DONE),
     OP(setvcpuaffinity, domctl_setvcpuaffinity, IF_DONE),
     OP(getvcpuaffinity, domctl_getvcpuaffinity, IF_DONE),
     OP(scheduler_op, domctl_scheduler_op, IF_DONE),
-    OP(get_ext_vcpucontext, domctl_get_ext_vcpucontext, IF_DONE),
-    OP(set_ext_vcpucontext, domctl_set_ext_vcpucontext, NEVER),
-    OP(getvcpuextstate, domctl_getvcpuextstate, IF_DONE),
-    OP(setvcpuextstate, domctl_setvcpuextstate, NEVER),
-    OP(get_vcpu_msrs, domctl_get_vcpu_msrs, IF_DONE),
-    OP(set_vcpu_msrs, domctl_set_vcpu_msrs, NEVER),
+    PV_OP(get_ext_vcpucontext, domctl_get_ext_vcpucontext, IF_DONE),
+    PV_OP(set_ext_vcpucontext, domctl_set_ext_vcpucontext, NEVER),
+    PV_OP(getvcpuextstate, domctl_getvcpuextstate, IF_DONE),
+    PV_OP(setvcpuextstate, domctl_setvcpuextstate, NEVER),
+    PV_OP(get_vcpu_msrs, domctl_get_vcpu_msrs, IF_DONE),
+    PV_OP(set_vcpu_msrs, domctl_set_vcpu_msrs, NEVER),
     OP(gettscinfo, domctl_gettscinfo, IF_DONE),
     OP(settscinfo, domctl_settscinfo, NEVER),
-    OP(getpageframeinfo3, domctl_getpageframeinfo3, IF_DONE),
-    OP(shadow_op, domctl_shadow_op, IF_DONE),
+    PV_OP(getpageframeinfo3, domctl_getpageframeinfo3, IF_DONE),
+    PV_OP(shadow_op, domctl_shadow_op, IF_DONE),
 };
 
 long hypercall_domctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
@@ -397,6 +399,11 @@ long hypercall_domctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint6
         d = op.cmd == XEN_DOMCTL_getdomaininfo ? domain_get_from_id(op.domain) : domain_get_by_id(op.domain);
         if (!d)
             return -ESRCH; /* tools ask whether a domain is still there: no log line */
+    }
+    if (d && d->hvm && operations[op.cmd].pv_only) {
+        rc = refuse(-EOPNOTSUPP, "domctl %s of d%u: not for PVH domains yet\n", operations[op.cmd].name, d->id);
+        domain_put(d);
+        return rc;
     }
     rc = operations[op.cmd].handler(d, &op);
     if (rc == -ERESTART)

@@ -19,7 +19,6 @@ typedef struct { uint64_t n; } vaddr_t; /* virtual address, bytes */
 /* clang-format on */
 
 #define MFN(x) ((mfn_t){(x)})
-#define GFN(x) ((gfn_t){(x)})
 #define PFN(x) ((pfn_t){(x)})
 #define GFN(x) ((gfn_t){(x)})
 #define MADDR(x) ((maddr_t){(x)})
