@@ -95,6 +95,7 @@ void hvm_destroy_vcpu(struct vcpu *v)
 {
     if (!v->hvm)
         return;
+    vlapic_destroy(v);
     hvm_vendor->destroy(v);
     heap_free(v->hvm);
     v->hvm = NULL;
@@ -244,7 +245,8 @@ int hvm_pending_vector(struct vcpu *v)
 {
     struct hvm_vcpu *h = v->hvm;
 
-    if (h->upcall_edge && __atomic_exchange_n(&h->upcall_edge, false, __ATOMIC_SEQ_CST))
+    /* It waits for the APIC to be switched on: what was pending before the guest set up its interrupts comes then. */
+    if (h->upcall_edge && vlapic_is_enabled(v) && __atomic_exchange_n(&h->upcall_edge, false, __ATOMIC_SEQ_CST))
         vlapic_set_irq(v, h->upcall_vector);
     if (READ_ONCE(v->info->evtchn_upcall_pending) && !h->upcall_vector && v->domain->hvm->callback_vector)
         return v->domain->hvm->callback_vector | VECTOR_CALLBACK;
@@ -288,13 +290,13 @@ bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector)
 
 bool hvm_set_callback(struct domain *d, uint64_t value)
 {
-    /* A GSI or a PCI line needs an interrupt controller, which such a domain has not. */
-    if (value >> CALLBACK_TYPE_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR && (uint8_t)value >= 0x10)
+    d->hvm->callback_vector = 0;
+    if (value >> CALLBACK_TYPE_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR) {
+        if ((uint8_t)value < 0x10)
+            return false;
         d->hvm->callback_vector = (uint8_t)value;
-    else if (!value)
-        d->hvm->callback_vector = 0;
-    else
-        return false;
+    }
+    /* A GSI or a PCI line leads nowhere: there is no interrupt controller. Linux names one to tell the tools that it has drivers. */
     return true;
 }
 
