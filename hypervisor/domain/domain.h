@@ -24,6 +24,8 @@
 struct cpu_policy;
 struct fpu_state;
 struct guest_console;
+struct hvm_domain;
+struct hvm_vcpu;
 
 struct vcpu {
     struct cpu_user_regs regs; /* the guest's registers while it is not current; else percpu->guest_regs */
@@ -44,6 +46,7 @@ struct vcpu {
     struct sched_vcpu sched;
     struct event_vcpu event;
     struct pv_vcpu pv;
+    struct hvm_vcpu *hvm; /* null: PV */
 
     struct timer singleshot, periodic, virtual_timer;
     ns_t periodic_period, periodic_last;
@@ -97,6 +100,7 @@ struct domain {
     struct event_domain event;
     struct grant_table grant;
     struct pv_domain pv;
+    struct hvm_domain *hvm;        /* null: PV */
     struct irq_domain *irq;        /* PIRQs: platform/pirq.h; null: it has no devices */
     struct memory_map *memory_map; /* XENMEM_set_memory_map: hypercall/memory_map.c */
     struct cpu_policy *cpu_policy; /* null: the default of PV domains */
