@@ -217,10 +217,13 @@ int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order)
     struct p2m *p = &d->hvm->p2m;
     struct old_leaves old = {.d = d, .list = &old.one, .room = 1};
     unsigned level = 1 + order / LEVEL_BITS;
-    uint64_t *e = NULL, count = 1UL << order;
+    uint64_t *e = NULL, count;
     int rc = 0;
 
-    if (!range_valid(gfn, mfn, order) || !get_frames(d, mfn, count))
+    if (!range_valid(gfn, mfn, order))
+        return -EINVAL;
+    count = 1UL << order;
+    if (!get_frames(d, mfn, count))
         return -EINVAL;
     spin_lock(&p->lock);
     if (d->dying) /* p2m_release may have been here already */

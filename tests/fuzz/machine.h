@@ -91,6 +91,7 @@ void *mfn_to_virt(mfn_t m)
     return ram[m.n];
 }
 mfn_t virt_to_mfn(const void *p) { return MFN((uint64_t)((const page_table *)p - ram)); }
+maddr_t virt_to_maddr(const void *p) { return MADDR((uint64_t)((const char *)p - (const char *)ram)); }
 uint64_t m2p_read(mfn_t m) { return m2p[m.n]; }
 void m2p_write(mfn_t m, uint64_t gpfn)
 {
