@@ -10,6 +10,7 @@
 #include "domain/guest_console.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/memory.h"
+#include "hvm/hvm.h"
 #include "lib/log.h"
 #include "memory/alloc.h"
 #include "memory/map.h"
@@ -122,7 +123,7 @@ int domain_destroy(struct domain *d)
             goto preempted;
         d->teardown_step = STEP_FRAMES; /* fall through */
     case STEP_FRAMES:
-        if (!release_frames(d))
+        if ((d->hvm && !p2m_release(d)) || !release_frames(d))
             goto preempted;
         d->teardown_step = STEP_PAGES; /* fall through */
     case STEP_PAGES:
@@ -169,6 +170,9 @@ static void free_domain(struct domain *d)
         descriptor_window_free(v->pv.descriptor_window);
         heap_free(v);
     }
+    if (d->hvm)
+        p2m_destroy(d);
+    heap_free(d->hvm);
     cpu_policy_destroy(d);
     heap_free(d->memory_map);
     heap_free(d->pv.io_ports);

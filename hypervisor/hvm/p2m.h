@@ -5,7 +5,13 @@
  *  1. Each present leaf holds, for each frame that it maps, a WRITABLE reference of the owner's (memory/frame.h), so that a frame
  *     is never given to someone else while a guest can reach it.
  *  2. A reference is dropped only when all CPUs have forgotten the translation: p2m_flush comes between.
- * Tables belong to Croft; they are never freed before the domain is. Entries are read without a lock and written under 'lock'.
+ *  3. A table, once it is there, stays until the domain is freed: entries change, a large page becomes a table, a table never
+ *     becomes a large page. So neither the processor nor a reader without a lock can be in a table that is gone. Whoever maps a
+ *     large page where a table is gets small ones.
+ * Tables belong to Croft. Entries are read without a lock and written under 'lock', in one store of 8 bytes.
+ *
+ * The lock: it is held over flushes, as mm_lock is. Whoever waits in a flush waits for CPUs to take an interrupt, so this lock is
+ * only taken with interrupts enabled and never by an interrupt handler: a CPU that spins for it takes the interrupt all the same.
  */
 #ifndef HVM_P2M_H
 #define HVM_P2M_H
@@ -17,10 +23,14 @@ struct domain;
 
 struct p2m {
     spinlock_t lock;
-    uint64_t *root;        /* null: none */
-    uint64_t table_pages;  /* how many there are, the root too */
-    uint64_t max_gfn;      /* the highest that was ever mapped */
+    uint64_t *root;            /* null: none */
+    uint64_t table_pages;      /* how many there are, the root too */
+    uint64_t max_gfn;          /* the highest that was ever mapped */
     volatile uint64_t flushes; /* counts: vcpus whose hvm->flushed is behind begin with an empty TLB */
+    /* p2m_release: where it is, and what is out of the tables already, but has its references still */
+    uint64_t release_gfn;
+    mfn_t dropping;
+    uint64_t dropping_count;
 };
 
 #define P2M_MAX_GFN ((1UL << 36) - 1) /* 48 bits of address */
@@ -28,19 +38,42 @@ struct p2m {
 int p2m_init(struct domain *d); /* -ENOMEM */
 /*
  * Maps 2^order frames (order 0, 9, 18; both numbers aligned) that d owns, with a reference each. What was there goes, as by
- * p2m_remove. -EINVAL: out of range, or a frame is not d's to write (nothing has changed then); -ENOMEM. Interrupts enabled.
+ * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -ENOMEM. No translation has changed then, though
+ * there may be tables more than before. Interrupts enabled; order 18 takes milliseconds.
  */
 int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order);
-/* Unmaps one frame, if one is mapped there; splits a large page. Returns it, WITH its reference (frame_put_writable), or INVALID_MFN;
- * the CPUs have forgotten it. -ENOMEM (a table for the split) is *error. Interrupts enabled. */
+/*
+ * Unmaps one frame, if one is mapped there; splits a large page. Returns it, WITH its reference (frame_put_writable), or INVALID_MFN;
+ * the CPUs have forgotten it. Of several callers at once one gets the frame. *error: 0, or -ENOMEM (a table for the split; the
+ * frame stays mapped). Interrupts enabled.
+ */
 mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error);
-/* The frame behind gfn, or INVALID_MFN. No reference: whoever uses it gets one by frame_get and so learns whether it is still d's. */
+/* The frame behind gfn, or INVALID_MFN. No reference: whoever uses it gets one by frame_get and so learns whether it is still d's.
+ * Any context, no lock. */
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn);
-/* Drops all mappings, piece by piece; d is dying and none of its vcpus runs. False: preempted, call again. */
+/*
+ * Makes all CPUs forget the translations that were changed before the call. Interrupts enabled, no lock held that is also taken
+ * with interrupts disabled. It counts 'flushes' up, and then interrupts each CPU in d->dirty_cpus and waits until each has taken
+ * the interrupt. What it asks of the code that runs a vcpu:
+ *   a) its CPU's bit in dirty_cpus is set by a locked instruction before b, and cleared only when the vcpu is out of the guest;
+ *   b) with interrupts disabled from here until the guest runs, it compares its hvm->flushed with 'flushes'; if it is behind, it
+ *      takes that value and enters with an empty TLB;
+ *   c) an interrupt that arrives after b makes the vcpu leave the guest at once (the control block says that they are intercepted);
+ *   d) a vcpu that comes to another CPU has no translations there from an earlier stay (gets another ASID), as hvm->flushed
+ *      tells only about where it was last.
+ * Why this is enough. Entries are changed before the count, which is a full barrier, and dirty_cpus is read after it. If a CPU's
+ * bit is not seen there, the vcpu sets it later, and compares later still: it sees the new count, and what it loads after that
+ * are the new entries. If the bit is seen, the CPU is interrupted, and the call ends only when it has run the (empty) function.
+ * That cannot be between b and the guest's first instruction, nor in the guest: it is before a comparison that sees the new
+ * count, or after the vcpu has left the guest, and before it comes back it compares again.
+ */
+void p2m_flush(struct domain *d);
+/* Drops all mappings, piece by piece; d is dying and none of its vcpus runs. False: preempted, call again. True again if there is
+ * nothing left. */
 bool p2m_release(struct domain *d);
 /* d's last reference has gone: frees the tables. */
 void p2m_destroy(struct domain *d);
-/* For the audit: calls fn for each frame mapped. */
-void p2m_each(struct domain *d, void (*fn)(void *arg, mfn_t m), void *arg);
+/* For the audit: calls fn for each leaf, of 2^order frames; 'm' is as the entry has it. The lock is held. */
+void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order), void *arg);
 
 #endif

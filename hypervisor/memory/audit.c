@@ -3,6 +3,7 @@
  * It needs 8 bytes a frame for a while, and a machine where nobody changes tables: domains are paused around it.
  */
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "memory/alloc.h"
@@ -127,6 +128,63 @@ static void audit_grants(struct audit *a)
     }
 }
 
+struct nested {
+    struct audit *a;
+    const struct domain *d;
+};
+
+/* One finding a leaf: it may map very many frames. */
+static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order)
+{
+    struct nested *n = arg;
+
+    if (m.n & ((1UL << order) - 1)) {
+        finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx by a page of order %u", n->d->id, gfn.n, m.n, order);
+        return;
+    }
+    for (uint64_t i = 0; i < 1UL << order; i++) {
+        mfn_t f = mfn_add(m, i);
+
+        if (!mfn_valid(f) || frame_owner(frame_of(f)) != n->d->id) {
+            finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx, which is not its own", n->d->id, gfn.n + i, f.n);
+            return;
+        }
+        count(n->a, f, FRAME_WRITABLE, "a nested page table");
+    }
+}
+
+static void audit_nested(struct audit *a)
+{
+    struct domain *d;
+
+    list_for_each (d, &domain_list, list)
+        if (d->hvm)
+            p2m_each(d, count_leaf, &(struct nested){a, d});
+}
+
+/* Nobody changes types or mappings between the locks and the end of the count. */
+static void lock_domains(void)
+{
+    struct domain *d;
+
+    list_for_each (d, &domain_list, list)
+        spin_lock(&d->mm_lock);
+    list_for_each (d, &domain_list, list)
+        if (d->hvm)
+            spin_lock(&d->hvm->p2m.lock);
+}
+
+static void unlock_domains(void)
+{
+    struct domain *d;
+
+    list_for_each (d, &domain_list, list) {
+        if (d->hvm)
+            spin_unlock(&d->hvm->p2m.lock);
+        spin_unlock(&d->mm_lock);
+    }
+}
+
 /* References that exist outside of page tables (event arrays, vcpu_info, GDT pages, ...) make the counts larger than what was
  * seen, for frames that are not tables; a count smaller than what was seen is always wrong. */
 static void compare(struct audit *a, mfn_t m)
@@ -201,14 +259,13 @@ unsigned frame_audit(void)
             d->paused_for_audit = true;
         }
     spin_lock(&domain_list_lock);
-    list_for_each (d, &domain_list, list)
-        spin_lock(&d->mm_lock);
+    lock_domains();
     each_frame(&a, visit);
+    audit_nested(&a);
     audit_vcpus(&a);
     audit_grants(&a);
     each_frame(&a, check);
-    list_for_each (d, &domain_list, list)
-        spin_unlock(&d->mm_lock);
+    unlock_domains();
     spin_unlock(&domain_list_lock);
     for (d = domain_next(NULL); d; d = domain_next(d))
         if (d->paused_for_audit) {

@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "boot/boot.h"
+#include "cpu/cpu.h"
 #include "cpu/fpu.h"
+#include "cpu/smp.h"
 #include "cpu/softirq.h"
 #include "cpu/tlb.h"
 #include "domain/event_private.h"
@@ -89,6 +91,7 @@ void *mfn_to_virt(mfn_t m)
     return ram[m.n];
 }
 mfn_t virt_to_mfn(const void *p) { return MFN((uint64_t)((const page_table *)p - ram)); }
+maddr_t virt_to_maddr(const void *p) { return MADDR((uint64_t)((const char *)p - (const char *)ram)); }
 uint64_t m2p_read(mfn_t m) { return m2p[m.n]; }
 void m2p_write(mfn_t m, uint64_t gpfn)
 {
@@ -224,6 +227,9 @@ void tlb_flush_mask(const cpumask_t *mask)
         flush_cpu(cpu);
 }
 void tlb_flush_page_mask(const cpumask_t *mask, unsigned long va) {}
+/* hvm/p2m.c: guests with nested page tables do not run here, so nobody has to leave one. */
+struct cpu_features cpu_features;
+void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg) {}
 void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp)
 {
     unsigned cpu;

@@ -22,7 +22,9 @@
 #include "domain/domain.h"
 #include "domain/grant.h"
 #include "domain/guest_access.h"
+#include "cpu/cpu.h"
 #include "cpu/fpu.h"
+#include "cpu/smp.h"
 #include "cpu/softirq.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/memory.h"
@@ -303,6 +305,10 @@ bool memory_release(mfn_t m, struct domain *d)
 }
 void domain_pause(struct domain *d) { d->pause_count++; }
 void domain_unpause(struct domain *d) { d->pause_count--; }
+
+/* hvm/p2m.c: guests with nested page tables do not run here, so nobody has to leave one. */
+struct cpu_features cpu_features;
+void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg) {}
 
 /* ---- Translations that a CPU may hold ---- */
 

@@ -1,4 +1,4 @@
-/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
+/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
 /*
  * The end of a domain, whatever state it is in and wherever it is interrupted: nothing is left of it but what others still
  * have mapped, and with the last of that it is gone.
@@ -11,7 +11,9 @@
 #include <cmocka.h>
 
 #define FAIL_TEST(text) fail_msg("%s", text)
+#define PAGE_POOL 32 /* for nested page tables */
 #include "fake_mmu.h"
+#include "hvm/hvm.h"
 
 #define D1 (&doms[0])
 #define D2 (&doms[1])
@@ -327,6 +329,37 @@ static void without_memory(void **state)
     assert_int_equal(left_of_2(), 0);
 }
 
+/* Frames in nested page tables, some of them given back, one in three places */
+#define NESTED 90
+static void fill_nested(void)
+{
+    D2->hvm = heap_alloc(sizeof(*D2->hvm));
+    assert_int_equal(p2m_init(D2), 0);
+    for (unsigned i = 0; i < NESTED; i++)
+        assert_int_equal(p2m_add(D2, (gfn_t){i + (i % 3 << 9)}, MFN(DATA_OF_2(i % 4)), 0), 0);
+    assert_true(frame_release(MFN(DATA_OF_2(2)), D2));
+}
+
+static void with_nested_page_tables(void **state)
+{
+    for (preempt_at = 0; preempt_at < 30; preempt_at++) {
+        if (preempt_at)
+            setup(NULL);
+        fill_nested();
+        fill();
+        looks = 0;
+        preempt = preempt_at % 2 ? at_one : from_then_on;
+        destroy_all();
+        preempt = NULL;
+        assert_int_equal(p2m_add(D2, (gfn_t){0}, MFN(DATA_OF_2(0)), 0), -EINVAL);
+        assert_true(mfn_eq(p2m_lookup(D2, (gfn_t){0}), INVALID_MFN));
+        assert_int_equal(left_of_2(), 0);
+        assert_true(gone());
+        end_machine(); /* no page is left */
+    }
+    setup(NULL);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(int argc, char **argv)
 {
@@ -341,6 +374,7 @@ int main(int argc, char **argv)
         TEST(claimed_frames),
         TEST(two_at_a_time),
         TEST(without_memory),
+        TEST(with_nested_page_tables),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

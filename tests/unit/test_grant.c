@@ -1,4 +1,4 @@
-/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
+/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
 /*
  * Grants between two domains, with the real frame table and page tables, on the machine of fake_mmu.h: every form that is legal
  * and every one that is not, then random sequences. After each step each data frame has exactly the references of what can be

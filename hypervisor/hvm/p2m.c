@@ -1,0 +1,363 @@
+/* Nested page tables: see hvm/p2m.h. AMD64 APM volume 2, 15.25: the format is that of long mode's own page tables (5.3). */
+#include "cpu/cpu.h"
+#include "cpu/smp.h"
+#include "domain/domain.h"
+#include "hvm/hvm.h"
+#include "hypercall/dispatch.h"
+#include "lib/log.h"
+#include "memory/alloc.h"
+#include "memory/map.h"
+
+#define LEVELS 4
+#define LEVEL_BITS 9
+#define ENTRIES (1U << LEVEL_BITS)
+#define PREEMPT_EVERY 32
+
+static unsigned level_order(unsigned level) { return LEVEL_BITS * (level - 1); }
+/* How many frames one entry covers */
+static uint64_t level_frames(unsigned level) { return 1UL << level_order(level); }
+
+/* ---- Entries: what depends on the format ---- */
+
+/*
+ * The nested walk counts as a user's access, and the guest's own tables say what may be read, written, run. Accessed and
+ * dirty are there from the start, so that the processor never writes to an entry: plain stores are enough here. Memory is
+ * write-back: the guest's own PAT has the last word.
+ */
+#define ENTRY_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
+#define ENTRY_LEAF (ENTRY_TABLE | PTE_DIRTY)
+
+static bool is_present(uint64_t e) { return e & PTE_PRESENT; }
+/* Of a present entry */
+static bool is_leaf(uint64_t e, unsigned level) { return level == 1 || (e & PTE_PSE); }
+static uint64_t make_leaf(mfn_t m, unsigned level)
+{
+    return mfn_to_maddr(m).n | ENTRY_LEAF | (level > 1 ? PTE_PSE : 0);
+}
+static uint64_t make_pointer(const uint64_t *table) { return virt_to_maddr(table).n | ENTRY_TABLE; }
+static mfn_t entry_mfn(uint64_t e) { return pte_mfn(e); }
+static unsigned highest_leaf_level(void) { return cpu_features.gbpages ? 3 : 2; }
+
+/* ---- Tables ---- */
+
+static bool is_pointer(uint64_t e, unsigned level) { return is_present(e) && !is_leaf(e, level); }
+static uint64_t *table_of(uint64_t pointer) { return mfn_to_virt(entry_mfn(pointer)); }
+static uint64_t *slot(uint64_t *table, uint64_t gfn, unsigned level)
+{
+    return &table[gfn >> level_order(level) & (ENTRIES - 1)];
+}
+
+/* After whatever was written before: a table is complete before it can be walked. */
+static void set_entry(uint64_t *e, uint64_t value) { __atomic_store_n(e, value, __ATOMIC_RELEASE); }
+
+static uint64_t *new_table(struct p2m *p)
+{
+    uint64_t *table = alloc_pages(0);
+
+    p->table_pages += table != NULL;
+    return table;
+}
+
+/*
+ * Puts a table in the place of a leaf, or of nothing, that translates as that did. CPUs may have the leaf cached and keep it until
+ * the next flush; the references are the same.
+ */
+static bool make_table(struct p2m *p, uint64_t *e, unsigned level)
+{
+    uint64_t *table = new_table(p);
+
+    if (!table)
+        return false;
+    for (unsigned i = 0; is_present(*e) && i < ENTRIES; i++)
+        table[i] = make_leaf(mfn_add(entry_mfn(*e), i * level_frames(level - 1)), level - 1);
+    set_entry(e, make_pointer(table));
+    return true;
+}
+
+/* The entry of that level, with all tables above it; null: no memory. */
+static uint64_t *make_entry(struct p2m *p, uint64_t gfn, unsigned level)
+{
+    uint64_t *table = p->root, *e;
+
+    for (unsigned l = LEVELS;; l--) {
+        e = slot(table, gfn, l);
+        if (l == level)
+            return e;
+        if (!is_pointer(*e, l) && !make_table(p, e, l))
+            return NULL;
+        table = table_of(*e);
+    }
+}
+
+int p2m_init(struct domain *d)
+{
+    struct p2m *p = &d->hvm->p2m;
+
+    spin_lock_init(&p->lock);
+    p->root = new_table(p);
+    return p->root ? 0 : -ENOMEM;
+}
+
+mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
+{
+    uint64_t *table = d->hvm->p2m.root, e;
+
+    if (gfn.n > P2M_MAX_GFN)
+        return INVALID_MFN;
+    for (unsigned level = LEVELS;; level--) {
+        e = READ_ONCE(*slot(table, gfn.n, level));
+        if (!is_present(e))
+            return INVALID_MFN;
+        if (is_leaf(e, level))
+            return mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1));
+        table = table_of(e);
+    }
+}
+
+/* What matters is that the interrupt is taken: hvm/p2m.h */
+static void leave_guest(void *unused) {}
+
+void p2m_flush(struct domain *d)
+{
+    __atomic_fetch_add(&d->hvm->p2m.flushes, 1, __ATOMIC_SEQ_CST);
+    smp_call(&d->dirty_cpus, leave_guest, NULL);
+}
+
+/* ---- Adding ---- */
+
+static void put_frames(mfn_t m, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        frame_put_writable(mfn_add(m, i));
+}
+
+/* All or none */
+static bool get_frames(const struct domain *d, mfn_t m, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (!frame_get_writable(mfn_add(m, i), d)) {
+            put_frames(m, i);
+            return false;
+        }
+    return true;
+}
+
+/* Leaves that are out of the tables, with their references still, for there was no flush yet */
+struct old_leaf {
+    mfn_t m;
+    uint64_t count;
+};
+struct old_leaves {
+    struct domain *d;
+    struct old_leaf one, *list; /* list: &one, or a page */
+    unsigned n, room;
+};
+
+static void drop_old(struct old_leaves *o)
+{
+    if (!o->n)
+        return;
+    p2m_flush(o->d);
+    for (unsigned i = 0; i < o->n; i++)
+        put_frames(o->list[i].m, o->list[i].count);
+    o->n = 0;
+}
+
+static void add_old(struct old_leaves *o, uint64_t e, unsigned level)
+{
+    if (!is_present(e))
+        return;
+    if (o->n == o->room)
+        drop_old(o);
+    o->list[o->n++] = (struct old_leaf){entry_mfn(e), level_frames(level)};
+}
+
+/* The entry that shall map a page of that level, and all that may need memory. Null: there is none. */
+static uint64_t *prepare(struct p2m *p, uint64_t gfn, unsigned level, struct old_leaves *old)
+{
+    uint64_t *e = make_entry(p, gfn, level);
+    struct old_leaf *list;
+
+    if (!e || (level > highest_leaf_level() && !make_entry(p, gfn, level - 1)))
+        return NULL;
+    if (!is_pointer(*e, level))
+        return e;
+    list = alloc_pages(0);
+    if (!list)
+        return NULL;
+    old->list = list;
+    old->room = PAGE_SIZE / sizeof(*list);
+    return e;
+}
+
+/* One leaf, or, where a table is, as many below it. The references are taken. */
+static void set_leaves(struct old_leaves *old, uint64_t *e, unsigned level, mfn_t m)
+{
+    uint64_t before = *e, *table;
+
+    if (!is_pointer(before, level)) {
+        set_entry(e, make_leaf(m, level));
+        add_old(old, before, level);
+        return;
+    }
+    table = table_of(before);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        set_leaves(old, &table[i], level - 1, mfn_add(m, i * level_frames(level - 1)));
+}
+
+static bool range_valid(gfn_t gfn, mfn_t mfn, unsigned order)
+{
+    if (order != level_order(1) && order != level_order(2) && order != level_order(3))
+        return false;
+    return gfn.n <= P2M_MAX_GFN && !((gfn.n | mfn.n) & ((1UL << order) - 1));
+}
+
+int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order)
+{
+    struct p2m *p = &d->hvm->p2m;
+    struct old_leaves old = {.d = d, .list = &old.one, .room = 1};
+    unsigned level = 1 + order / LEVEL_BITS;
+    uint64_t *e = NULL, count;
+    int rc = 0;
+
+    if (!range_valid(gfn, mfn, order))
+        return -EINVAL;
+    count = 1UL << order;
+    if (!get_frames(d, mfn, count))
+        return -EINVAL;
+    spin_lock(&p->lock);
+    if (d->dying) /* p2m_release may have been here already */
+        rc = -EINVAL;
+    else if (!(e = prepare(p, gfn.n, level, &old)))
+        rc = -ENOMEM;
+    if (!rc) {
+        set_leaves(&old, e, level, mfn);
+        p->max_gfn = max(p->max_gfn, gfn.n + count - 1);
+    }
+    spin_unlock(&p->lock);
+    if (rc)
+        put_frames(mfn, count);
+    drop_old(&old);
+    if (old.list != &old.one)
+        free_pages(old.list, 0);
+    return rc;
+}
+
+/* ---- Removing ---- */
+
+mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error)
+{
+    struct p2m *p = &d->hvm->p2m;
+    mfn_t m = INVALID_MFN;
+    uint64_t *e;
+
+    *error = 0;
+    spin_lock(&p->lock);
+    if (!mfn_eq(p2m_lookup(d, gfn), INVALID_MFN)) {
+        e = make_entry(p, gfn.n, 1);
+        if (e) {
+            m = entry_mfn(*e);
+            set_entry(e, 0);
+        } else {
+            *error = -ENOMEM;
+        }
+    }
+    spin_unlock(&p->lock);
+    if (!mfn_eq(m, INVALID_MFN))
+        p2m_flush(d);
+    return m;
+}
+
+/* Goes on to the next leaf, and takes it out, or to the end of a table: some hundred loads at most. */
+static void release_next(struct domain *d)
+{
+    struct p2m *p = &d->hvm->p2m;
+    uint64_t *table = p->root, *e;
+    unsigned level = LEVELS;
+
+    spin_lock(&p->lock);
+    for (;;) {
+        e = slot(table, p->release_gfn, level);
+        if (is_pointer(*e, level)) {
+            table = table_of(*e);
+            level--;
+            continue;
+        }
+        p->release_gfn = (p->release_gfn | (level_frames(level) - 1)) + 1;
+        if (is_present(*e) || !(p->release_gfn & (level_frames(level + 1) - 1)))
+            break;
+    }
+    if (is_present(*e)) {
+        p->dropping = entry_mfn(*e);
+        p->dropping_count = level_frames(level);
+        set_entry(e, 0);
+    }
+    spin_unlock(&p->lock);
+    if (p->dropping_count) /* no vcpu runs, so this costs nothing */
+        p2m_flush(d);
+}
+
+bool p2m_release(struct domain *d)
+{
+    struct p2m *p = &d->hvm->p2m;
+    unsigned done = 0;
+
+    ASSERT(d->dying);
+    /* Whoever adds and saw the domain alive is through after this; the others see that it is dying. */
+    spin_lock(&p->lock);
+    spin_unlock(&p->lock);
+    for (; p->dropping_count || (p->root && p->release_gfn <= p->max_gfn); done++) {
+        if (done && done % PREEMPT_EVERY == 0 && hypercall_preempt_check())
+            return false;
+        if (!p->dropping_count) {
+            release_next(d);
+        } else {
+            p->dropping_count--;
+            frame_put_writable(mfn_add(p->dropping, p->dropping_count));
+        }
+    }
+    return true;
+}
+
+static void free_tables(struct p2m *p, uint64_t *table, unsigned level)
+{
+    for (unsigned i = 0; level > 1 && i < ENTRIES; i++)
+        if (is_pointer(table[i], level))
+            free_tables(p, table_of(table[i]), level - 1);
+    free_pages(table, 0);
+    p->table_pages--;
+}
+
+void p2m_destroy(struct domain *d)
+{
+    struct p2m *p = &d->hvm->p2m;
+
+    if (p->root)
+        free_tables(p, p->root, LEVELS);
+    p->root = NULL;
+}
+
+/* ---- The audit ---- */
+
+struct each {
+    void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order);
+    void *arg;
+};
+
+static void each_leaf(const struct each *each, uint64_t *table, uint64_t gfn, unsigned level)
+{
+    for (unsigned i = 0; i < ENTRIES; i++, gfn += level_frames(level)) {
+        if (is_pointer(table[i], level))
+            each_leaf(each, table_of(table[i]), gfn, level - 1);
+        else if (is_present(table[i]))
+            each->fn(each->arg, (gfn_t){gfn}, entry_mfn(table[i]), level_order(level));
+    }
+}
+
+void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order), void *arg)
+{
+    const struct each each = {fn, arg};
+
+    if (d->hvm->p2m.root)
+        each_leaf(&each, d->hvm->p2m.root, 0, LEVELS);
+}
