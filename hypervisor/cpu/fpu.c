@@ -211,6 +211,12 @@ void fpu_restore(struct vcpu *v)
         xsetbv(0, s->xcr0);
 }
 
+void fpu_adopt_xcr0(struct vcpu *v)
+{
+    if (host_mask)
+        v->fpu->xcr0 = (xgetbv(0) & host_mask) | XCR0_X87;
+}
+
 uint64_t fpu_xcr0_max(void) { return host_mask; }
 
 uint64_t fpu_get_xcr0(const struct vcpu *v) { return v->fpu->xcr0; }

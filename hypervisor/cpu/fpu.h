@@ -29,6 +29,7 @@ uint64_t fpu_xcr0_max(void); /* components that may be enabled: all that Croft s
 /* The guest's XCR0. False, nothing changed: the processor would answer #GP. Loads it if v is current. */
 bool fpu_set_xcr0(struct vcpu *v, uint64_t xcr0);
 uint64_t fpu_get_xcr0(const struct vcpu *v);
+void fpu_adopt_xcr0(struct vcpu *v); /* v is current and may have set XCR0 without Croft: that is its own from now on */
 unsigned fpu_area_size(uint64_t xcr0); /* bytes of a standard XSAVE area with these components (CPUID 0xd EBX) */
 
 #endif

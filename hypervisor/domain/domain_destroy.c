@@ -29,8 +29,11 @@ static void stop(struct domain *d)
     struct vcpu *v;
 
     domain_pause(d);
-    for_each_vcpu (d, v)
+    for_each_vcpu (d, v) {
+        if (v->hvm)
+            vlapic_destroy(v); /* its timer wakes the vcpu */
         sched_remove_vcpu(v);
+    }
     sched_remove_domain(d);
     pool_move_domain(d, 0); /* its own may end before the last of its frames is given back */
     alloc_claim(d, 0);
@@ -168,11 +171,11 @@ static void free_domain(struct domain *d)
             continue;
         fpu_free(v);
         descriptor_window_free(v->pv.descriptor_window);
+        hvm_destroy_vcpu(v);
         heap_free(v);
     }
     if (d->hvm)
-        p2m_destroy(d);
-    heap_free(d->hvm);
+        hvm_destroy_domain(d);
     cpu_policy_destroy(d);
     heap_free(d->memory_map);
     heap_free(d->pv.io_ports);

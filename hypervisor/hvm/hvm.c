@@ -17,6 +17,7 @@
 #include "lib/log.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
+#include "platform/console.h"
 
 #define STARTUP_VALID 0x100U
 #define CALLBACK_TYPE_SHIFT 56
@@ -28,8 +29,20 @@
 const struct hvm_vendor *hvm_vendor;
 static const char *missing = "the processor has neither AMD-V nor a virtualisation that Croft knows";
 
+static void report_exits(void)
+{
+    for (unsigned i = 0; hvm_vendor && i < hvm_vendor->exit_reasons; i++) {
+        const char *name;
+        uint64_t n = hvm_vendor->exits(i, &name);
+
+        if (n)
+            log_info("  %lu times 0x%x %s\n", n, i, name ? name : "");
+    }
+}
+
 void __init hvm_init(void)
 {
+    key_register('v', "why hardware-assisted domains left their guests", report_exits);
     missing = hvm_svm.find();
     if (missing) {
         log_info("hardware-assisted domains: none: %s\n", missing);
@@ -95,7 +108,6 @@ void hvm_destroy_vcpu(struct vcpu *v)
 {
     if (!v->hvm)
         return;
-    vlapic_destroy(v);
     hvm_vendor->destroy(v);
     heap_free(v->hvm);
     v->hvm = NULL;
@@ -305,6 +317,7 @@ bool hvm_set_callback(struct domain *d, uint64_t value)
 void hvm_switch_out(struct vcpu *v)
 {
     memcpy(&v->regs, guest_regs(), offsetof(struct cpu_user_regs, es));
+    fpu_adopt_xcr0(v); /* QEMU's AMD-V (7.2) does not intercept XSETBV */
     fpu_save(v);
 }
 

@@ -60,6 +60,7 @@ static struct {
     uint64_t host_address;
     uint64_t generation; /* of address space ids; 0 is never one */
     uint32_t next_asid;
+    uint64_t *exits; /* how often, by code; the last: nested page faults */
 } cpus[NR_CPUS];
 
 /* ---- The processor ---- */
@@ -116,7 +117,8 @@ static void svm_init_cpu(void)
     if (!cpus[cpu].host) { /* it may have been on line before */
         cpus[cpu].host_save = alloc_pages(0);
         cpus[cpu].host = alloc_pages(0);
-        if (!cpus[cpu].host_save || !cpus[cpu].host)
+        cpus[cpu].exits = heap_alloc((VMEXIT_TABLE_SIZE + 1) * sizeof(uint64_t));
+        if (!cpus[cpu].host_save || !cpus[cpu].host || !cpus[cpu].exits)
             panic("no memory for AMD-V on CPU %u\n", cpu);
         cpus[cpu].host_address = virt_to_maddr(cpus[cpu].host).n;
     }
@@ -576,12 +578,39 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     if (unlikely(b->exit_int_info & EVENT_VALID))
         keep_interrupted(v, b);
     code = b->exit_code;
+    cpus[cpu].exits[min(code, (uint64_t)VMEXIT_TABLE_SIZE)]++;
     if (likely(code < VMEXIT_TABLE_SIZE && exits[code]))
         exits[index_nospec(code, VMEXIT_TABLE_SIZE)](v, regs, b);
     else if (code == VMEXIT_NPF)
         exit_nested_fault(v, regs, b);
     else
         exit_unknown(v, b);
+}
+
+static uint64_t svm_exits(unsigned reason, const char **name)
+{
+    static const char *const names[VMEXIT_TABLE_SIZE + 1] = {
+        [VMEXIT_CR_WRITE + 4] = "CR4 written",
+        [VMEXIT_EXCEPTION + X86_DB] = "#DB",
+        [VMEXIT_EXCEPTION + X86_AC] = "#AC",
+        [VMEXIT_INTR] = "interrupt",
+        [VMEXIT_VINTR] = "interrupt window",
+        [VMEXIT_CPUID] = "CPUID",
+        [VMEXIT_IRET] = "IRET",
+        [VMEXIT_HLT] = "HLT",
+        [VMEXIT_IOIO] = "port",
+        [VMEXIT_MSR] = "MSR",
+        [VMEXIT_VMMCALL] = "hypercall",
+        [VMEXIT_XSETBV] = "XSETBV",
+        [VMEXIT_TABLE_SIZE] = "nested page fault",
+    };
+    uint64_t sum = 0;
+    unsigned cpu;
+
+    *name = names[reason];
+    for (cpu = 0; cpu < NR_CPUS; cpu++)
+        sum += cpus[cpu].exits ? cpus[cpu].exits[reason] : 0;
+    return sum;
 }
 
 const struct hvm_vendor hvm_svm = {
@@ -598,4 +627,6 @@ const struct hvm_vendor hvm_svm = {
     .run = svm_run,
     .switch_in = svm_switch_in,
     .report = svm_report,
+    .exit_reasons = VMEXIT_TABLE_SIZE + 1,
+    .exits = svm_exits,
 };

@@ -35,6 +35,8 @@ struct hvm_vendor {
     void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
     void (*switch_in)(struct vcpu *v); /* interrupts disabled */
     void (*report)(const struct vcpu *v);
+    unsigned exit_reasons;
+    uint64_t (*exits)(unsigned reason, const char **name); /* how often, on all CPUs; name: null if it has none */
 };
 extern const struct hvm_vendor hvm_svm;
 extern const struct hvm_vendor *hvm_vendor; /* null: none is usable */

@@ -221,6 +221,8 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector)
         hvm_vcpu_notify(v);
 }
 
+bool vlapic_is_enabled(const struct vcpu *v) { return is_enabled(vlapic(v)); }
+
 int vlapic_pending(const struct vcpu *v)
 {
     const struct vlapic *l = vlapic(v);

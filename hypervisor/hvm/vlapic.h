@@ -68,6 +68,7 @@ void vlapic_set_cr8(struct vcpu *v, uint32_t value);
 /* Requests an edge-triggered interrupt, any context; wakes the vcpu. Vectors below 16 are an error (ESR). No effect if
  * the APIC is switched off, by software or altogether. */
 void vlapic_set_irq(struct vcpu *v, uint8_t vector);
+bool vlapic_is_enabled(const struct vcpu *v); /* by software: else vlapic_set_irq has no effect */
 /* The vector that the processor would take now if it could (above the processor priority), or -1. Any context. */
 int vlapic_pending(const struct vcpu *v);
 /* The processor takes it: IRR to ISR. v is current. */
