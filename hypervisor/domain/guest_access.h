@@ -6,9 +6,11 @@
 #ifndef DOMAIN_GUEST_ACCESS_H
 #define DOMAIN_GUEST_ACCESS_H
 
-#include "domain/domain.h"
 #include "lib/util.h"
 #include "memory/layout.h"
+#ifndef CROFT_HOST_TEST
+#include "domain/domain.h"
+#endif
 
 size_t copy_from_guest(void *to, const void *guest, size_t n) __must_check;
 size_t copy_to_guest(void *guest, const void *from, size_t n) __must_check;

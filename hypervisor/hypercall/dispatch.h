@@ -6,6 +6,7 @@
 #define HYPERCALL_DISPATCH_H
 
 #include "hypercall/abi.h"
+#include "lib/util.h"
 
 typedef long hypercall_handler_t(uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "fake_hvm.h"
+
 #include "domain/event_private.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"

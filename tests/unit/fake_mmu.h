@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fake_hvm.h"
+
 #include "cpu/tlb.h"
 #include "domain/domain.h"
 #include "domain/grant.h"
@@ -816,6 +818,15 @@ static void end_machine(void)
     REQUIRE(live_pages == 0);
     free(ram);
     ram = NULL;
+}
+
+/* hvm/hvm.c: a domain with nested page tables, but no vcpu that runs */
+void vlapic_destroy(struct vcpu *v) {}
+void hvm_destroy_domain(struct domain *d)
+{
+    p2m_destroy(d);
+    heap_free(d->hvm);
+    d->hvm = NULL;
 }
 
 #endif

@@ -22,6 +22,9 @@ uint64_t fpu_xcr0_max(void) { return 7; }
 
 /* ----- fake processors ----- */
 
+bool hvm_has_xsave(const struct vcpu *v);
+bool hvm_has_xsave(const struct vcpu *v) { return false; }
+
 static struct cpuid_regs full(uint32_t leaf, uint32_t subleaf)
 {
     switch (leaf) {

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "fake_boot.h"
+#include "fake_hvm.h"
 
 #include "boot/boot.h"
 #include "hypercall/dispatch.h"

@@ -101,7 +101,7 @@ static void read_by_croft(void **state)
         assert_int_equal(acpi_info.ioapic_count + acpi_info.override_count + acpi_info.pm_timer_port +
                              acpi_info.pm1a_control + acpi_info.century,
                          0);
-        assert_false(acpi_info.reset_supported);
+        assert_true(acpi_info.reset_supported);
     }
 }
 
@@ -122,7 +122,8 @@ static void fields(void **state)
     assert_int_equal(get(t + 36, 4), 0); /* no FACS */
     assert_int_equal(get(t + 40, 4), get(t + 140, 8));
     assert_int_equal(get(t + 109, 2), 1 << 2 | 1 << 5); /* no VGA, no CMOS; no 8042, MSI possible */
-    assert_int_equal(get(t + 112, 4), 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 20);
+    assert_int_equal(get(t + 112, 4), 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 10 | 1 << 20);
+    assert_memory_equal(t + 116, "\1\x8\0\1\6\xb0\0\0\0\0\0\0\1", 13);
     assert_memory_equal(t + 244, "\1\x8\0\1\4\xb0\0\0\0\0\0\0", 12);
     assert_memory_equal(t + 256, "\1\x8\0\1\5\xb0\0\0\0\0\0\0", 12);
     for (unsigned i = 46; i < 109; i++)
