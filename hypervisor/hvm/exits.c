@@ -293,7 +293,8 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
             done = min(count, (uint64_t)(STRING_BYTES / bytes));
         memset(ones, 0xff, sizeof(ones));
         to = (insn.address_size == 8 ? 0 : hvm_vendor->segment(v, SEG_ES).base) + (regs->rdi & mask);
-        left = get(v, HVM_CPL) == 3 ? hvm_copy_to_user(to, ones, done * bytes) : hvm_copy_to_guest(to, ones, done * bytes);
+        left =
+            get(v, HVM_CPL) == 3 ? hvm_copy_to_user(to, ones, done * bytes) : hvm_copy_to_guest(to, ones, done * bytes);
         if (left) {
             hvm_vendor->set(v, HVM_CR2, to + done * bytes - left);
             hvm_inject_exception(v, X86_PF, PFEC_WRITE | (get(v, HVM_CPL) == 3 ? PFEC_USER : 0));
@@ -321,8 +322,8 @@ static bool decode_load(struct vcpu *v, const struct cpu_user_regs *regs, struct
     uint8_t bytes[INSN_MAX_LENGTH];
     unsigned n = hvm_fetch(v, regs, bytes, sizeof(bytes)), i = 0;
 
-    while (i < n && (bytes[i] == 0x66 || bytes[i] == 0x67 || bytes[i] == 0x2e || bytes[i] == 0x3e ||
-                     bytes[i] == 0x64 || bytes[i] == 0x65 || bytes[i] == 0x26 || bytes[i] == 0x36))
+    while (i < n && (bytes[i] == 0x66 || bytes[i] == 0x67 || bytes[i] == 0x2e || bytes[i] == 0x3e || bytes[i] == 0x64 ||
+                     bytes[i] == 0x65 || bytes[i] == 0x26 || bytes[i] == 0x36))
         i++;
     if (i < n && long_mode && bytes[i] >> 4 == 4)
         i++;
@@ -361,8 +362,7 @@ static bool emulate_store(struct vcpu *v, struct cpu_user_regs *regs, const stru
     if (i->op != OP_XCHG && (i->op > OP_XOR || i->op < OP_ADD))
         return false;
     old = memory_read(v, address, i->size);
-    memory_write(v, address, i->size,
-                 i->op == OP_XCHG ? source : insn_alu(i->op, i->size, old, source, &regs->rflags));
+    memory_write(v, address, i->size, i->op == OP_XCHG ? source : insn_alu(i->op, i->size, old, source, &regs->rflags));
     if (i->op == OP_XCHG)
         insn_reg_write(regs, i->reg, i->size, i->rex, old);
     return true;

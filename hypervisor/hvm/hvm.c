@@ -239,8 +239,8 @@ void hvm_halt_for_good(struct vcpu *v)
 
 void hvm_inject_exception(struct vcpu *v, unsigned vector, uint32_t error_code)
 {
-    static const uint32_t with_error = 1U << X86_DF | 1U << X86_TS | 1U << X86_NP | 1U << X86_SS | 1U << X86_GP |
-                                       1U << X86_PF | 1U << X86_AC;
+    static const uint32_t with_error =
+        1U << X86_DF | 1U << X86_TS | 1U << X86_NP | 1U << X86_SS | 1U << X86_GP | 1U << X86_PF | 1U << X86_AC;
 
     v->hvm->pending_event = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector;
     if (with_error >> vector & 1)

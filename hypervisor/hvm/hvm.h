@@ -41,9 +41,9 @@ struct hvm_vcpu {
     volatile bool init_pending;
     volatile uint32_t startup; /* STARTUP_VALID and the vector, or 0 */
     uint64_t dr[4];
-    uint32_t asid, asid_cpu;   /* its address space id, on that CPU, of ... */
-    uint64_t asid_generation;  /* ... this generation of the CPU's; 0: none */
-    uint64_t flushed;          /* p2m.flushes, before its TLB was last emptied */
+    uint32_t asid, asid_cpu;            /* its address space id, on that CPU, of ... */
+    uint64_t asid_generation;           /* ... this generation of the CPU's; 0: none */
+    uint64_t flushed;                   /* p2m.flushes, before its TLB was last emptied */
     uint64_t walked_page, walked_frame; /* walk.c: the last page found since the last exit */
     uint64_t exits;
 };
@@ -77,7 +77,7 @@ bool hvm_interrupt_pending(struct vcpu *v); /* may current sleep? */
 /* HVMOP_set_evtchn_upcall_vector, HVM_PARAM_CALLBACK_IRQ: false if the vector is none to be used */
 bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector);
 bool hvm_set_callback(struct domain *d, uint64_t value);
-bool hvm_has_xsave(const struct vcpu *v); /* CR4.OSXSAVE; v is current */
+bool hvm_has_xsave(const struct vcpu *v);   /* CR4.OSXSAVE; v is current */
 void hvm_report_vcpu(const struct vcpu *v); /* for crash reports */
 
 /* Copies at guest virtual addresses of current, with its kernel's rights; all return how many bytes were not copied (walk.c). */

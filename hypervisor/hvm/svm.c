@@ -74,8 +74,8 @@ static void msr_pass(uint32_t msr, bool writes)
 
 static const char *svm_find(void)
 {
-    static const uint32_t in_control_block[] = {MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,  MSR_STAR,
-                                                MSR_LSTAR,       MSR_CSTAR,        MSR_SYSCALL_MASK,  MSR_FS_BASE,
+    static const uint32_t in_control_block[] = {MSR_SYSENTER_CS, MSR_SYSENTER_ESP,  MSR_SYSENTER_EIP, MSR_STAR,
+                                                MSR_LSTAR,       MSR_CSTAR,         MSR_SYSCALL_MASK, MSR_FS_BASE,
                                                 MSR_GS_BASE,     MSR_KERNEL_GS_BASE};
     struct cpuid_regs r;
     uint64_t vm_cr;
@@ -485,7 +485,7 @@ static void exit_register(struct vcpu *v, struct cpu_user_regs *regs, struct vmc
 
 static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_CR_WRITE + 4] = exit_register,
-    [VMEXIT_DR_READ ... VMEXIT_DR_WRITE + 15] = exit_register,
+    [VMEXIT_DR_READ... VMEXIT_DR_WRITE + 15] = exit_register,
     [VMEXIT_EXCEPTION + X86_DB] = exit_debug,
     [VMEXIT_EXCEPTION + X86_AC] = exit_alignment,
     [VMEXIT_EXCEPTION + X86_MC] = exit_machine_check,
@@ -533,7 +533,8 @@ static __attribute__((noinline)) void exit_unknown(struct vcpu *v, struct vmcb *
     const char *rule = svm_audit(b, &svm.limits);
 
     if (b->exit_code == VMEXIT_INVALID)
-        domain_crash(v->domain, "the processor refuses the state of vcpu %u: %s\n", v->id, rule ? rule : "no rule found");
+        domain_crash(v->domain, "the processor refuses the state of vcpu %u: %s\n", v->id,
+                     rule ? rule : "no rule found");
     else
         domain_crash(v->domain, "vcpu %u left its guest for reason 0x%lx, which Croft does not know\n", v->id,
                      b->exit_code);

@@ -43,11 +43,11 @@ extern const struct hvm_vendor *hvm_vendor; /* null: none is usable */
 
 /* hvm.c: what waits */
 void hvm_inject_exception(struct vcpu *v, unsigned vector, uint32_t error_code); /* at the next entry */
-int hvm_pending_vector(struct vcpu *v);                 /* that the guest has to take as soon as it can, or -1 */
-uint8_t hvm_accept_vector(struct vcpu *v, int vector);  /* it takes it now: what hvm_pending_vector gave, as a vector */
-bool hvm_take_nmi(struct vcpu *v);                      /* one is to be injected now */
-void hvm_halt_for_good(struct vcpu *v);                 /* HLT with interrupts disabled */
-void hvm_load_breakpoints(const struct vcpu *v);        /* DR0-3 */
+int hvm_pending_vector(struct vcpu *v);                /* that the guest has to take as soon as it can, or -1 */
+uint8_t hvm_accept_vector(struct vcpu *v, int vector); /* it takes it now: what hvm_pending_vector gave, as a vector */
+bool hvm_take_nmi(struct vcpu *v);                     /* one is to be injected now */
+void hvm_halt_for_good(struct vcpu *v);                /* HLT with interrupts disabled */
+void hvm_load_breakpoints(const struct vcpu *v);       /* DR0-3 */
 
 /*
  * exits.c: what the guest did. True: it is done, and the caller steps over the instruction. False: an exception waits, or the
@@ -71,7 +71,8 @@ bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t addres
 void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs); /* after the step */
 
 /* walk.c */
-size_t hvm_copy_to_user(uint64_t va, const void *from, size_t n); /* as hvm_copy_to_guest, with the rights of the guest's user mode */
+size_t hvm_copy_to_user(uint64_t va, const void *from,
+                        size_t n); /* as hvm_copy_to_guest, with the rights of the guest's user mode */
 /* The bytes at rip: returns how many could be read, up to n. */
 unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n);
 /* Decodes the instruction at rip. False: it cannot be read, or is none that the decoder knows. */

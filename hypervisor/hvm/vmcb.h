@@ -71,8 +71,15 @@
 
 #define NESTED_PAGING 1UL
 
-enum intercept_word { INTERCEPT_CR, INTERCEPT_DR, INTERCEPT_EXCEPTIONS, INTERCEPT_MISC1, INTERCEPT_MISC2, INTERCEPT_MISC3 };
-#define INTERCEPT_READ(n) (1U << (n))          /* in the words of CR and DR */
+enum intercept_word {
+    INTERCEPT_CR,
+    INTERCEPT_DR,
+    INTERCEPT_EXCEPTIONS,
+    INTERCEPT_MISC1,
+    INTERCEPT_MISC2,
+    INTERCEPT_MISC3
+};
+#define INTERCEPT_READ(n) (1U << (n)) /* in the words of CR and DR */
 #define INTERCEPT_WRITE(n) (1U << (16 + (n)))
 
 enum vmexit {

@@ -59,7 +59,9 @@ enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
 /* need: PTE_WRITE, PTE_USER, or both, if the access is one that needs them. */
 static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64_t va, uint64_t need, uint64_t *gpa)
 {
-    uint64_t table = hvm_vendor->get(v, HVM_CR3) & (f == &four_level ? PTE_ADDR : f == &pae ? 0xffffffe0UL : 0xfffff000UL);
+    uint64_t table = hvm_vendor->get(v, HVM_CR3) & (f == &four_level ? PTE_ADDR
+                                                    : f == &pae      ? 0xffffffe0UL
+                                                                     : 0xfffff000UL);
 
     for (unsigned level = f->levels;; level--) {
         unsigned shift = PAGE_SHIFT + f->bits * (level - 1);

@@ -54,7 +54,7 @@
     X(xenpmu_op, false, hypercall_xenpmu_op)                                                                           \
     X(mca, true, NULL)                                                                                                 \
     X(hvm_op, false, hypercall_hvm_op)                                                                                 \
-    X(croft_op, false, hypercall_croft_op)                                                                             
+    X(croft_op, false, hypercall_croft_op)
 
 #define ROW(n, privileged, translated) [__HYPERVISOR_##n] = {hypercall_##n, #n, privileged, translated},
 #define ENTRY(n, privileged, translated) [__HYPERVISOR_##n] = privileged ? hypercall_checked : hypercall_##n,

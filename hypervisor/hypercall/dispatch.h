@@ -34,7 +34,6 @@ hypercall_handler_t hypercall_set_trap_table, hypercall_mmu_update, hypercall_se
     hypercall_vcpu_op, hypercall_set_segment_base, hypercall_mmuext_op, hypercall_sched_op, hypercall_callback_op,
     hypercall_event_channel_op, hypercall_physdev_op, hypercall_sysctl, hypercall_xsm_op, hypercall_domctl,
     hypercall_mca, hypercall_xenpmu_op, hypercall_nmi_op, hypercall_sched_op_compat, hypercall_event_channel_op_compat,
-    hypercall_physdev_op_compat, hypercall_croft_op, hypercall_hvm_op,
-    hypercall_grant_table_op_translated;
+    hypercall_physdev_op_compat, hypercall_croft_op, hypercall_hvm_op, hypercall_grant_table_op_translated;
 
 #endif

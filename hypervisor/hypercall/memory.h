@@ -35,6 +35,6 @@ long memory_remove_from_physmap(uint64_t arg);
 /* Frames of d's own, just allocated, get the numbers from gfn on; what was there goes back to Croft. -ENOMEM, -EINVAL */
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order);
 int memory_physmap_drop(struct domain *d, uint64_t gfn); /* -ENOENT, -ENOMEM */
-long memory_exchange(void *guest); /* XENMEM_exchange; continues with the same arguments */
+long memory_exchange(void *guest);                       /* XENMEM_exchange; continues with the same arguments */
 
 #endif

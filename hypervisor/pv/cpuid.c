@@ -211,7 +211,10 @@ static struct cpuid_regs leaf_1(const struct cpuid_view *w, struct cpuid_regs r)
         r.b |= 1U << 16;
     }
     r.c |= F(HYPERVISOR);
-    if (w->hvm ? w->osxsave : r.c & F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
+    if (w->hvm
+            ? w->osxsave
+            : r.c &
+                  F(XSAVE)) /* CR4.OSXSAVE is always on then, as native CPUID shows too; PV kernels look for it early */
         r.c |= F(OSXSAVE);
     return r;
 }

@@ -50,9 +50,9 @@ struct cpuid_regs cpuid_policy(const struct cpu_policy *p, const struct cpuid_vi
                                uint32_t subleaf);
 
 extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_default_policy; /* constant after cpuid_init */
-void cpuid_init(void);                                     /* after cpu_init_boot */
+void cpuid_init(void);                                                         /* after cpu_init_boot */
 const struct cpu_policy *cpu_policy_of(const struct domain *d);
 uint64_t cpu_policy_cr4(const struct cpu_policy *p); /* bits of CR4 that come with its features */
-struct cpuid_view cpuid_machine_view(void); /* of this machine, for no particular domain */
+struct cpuid_view cpuid_machine_view(void);          /* of this machine, for no particular domain */
 
 #endif
