@@ -23,6 +23,7 @@
 #define DR7_ONE 0x400UL
 #define DR7_ZERO 0xd000UL /* and all above bit 31 */
 #define DR7_GD (1UL << 13)
+#define DR6_BD (1UL << 13)
 #define EFER_GUEST (EFER_SCE | EFER_LME | EFER_NXE)
 
 static uint64_t get(const struct vcpu *v, enum hvm_reg reg) { return hvm_vendor->get(v, reg); }
@@ -225,6 +226,12 @@ bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const s
         hvm_inject_exception(v, reg > 7 ? X86_UD : X86_GP, 0);
         return false;
     }
+    if (get(v, HVM_DR7) & DR7_GD) {
+        hvm_vendor->set(v, HVM_DR7, get(v, HVM_DR7) & ~DR7_GD);
+        hvm_vendor->set(v, HVM_DR6, get(v, HVM_DR6) | DR6_BD);
+        hvm_inject_exception(v, X86_DB, 0);
+        return false;
+    }
     if (insn->op == OP_WRITE_DR)
         return write_debug_register(v, reg, *insn_reg(regs, insn->rm));
     *insn_reg(regs, insn->rm) = reg < 4 ? v->hvm->dr[reg] : get(v, reg == 6 ? HVM_DR6 : HVM_DR7);
@@ -236,16 +243,19 @@ bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const s
 static void debug_port(struct vcpu *v, char c)
 {
     struct hvm_domain *h = v->domain->hvm;
+    char line[sizeof(h->debug_text)] = "";
 
     spin_lock(&v->domain->lock);
     if (c != '\n' && c != '\r' && c)
         h->debug_text[h->debug_used++] = c;
-    if ((c == '\n' || h->debug_used == sizeof(h->debug_text) - 1) && h->debug_used) {
-        h->debug_text[h->debug_used] = 0;
-        guest_log(LOG_INFO, "%s\n", h->debug_text);
+    if (c == '\n' || h->debug_used == sizeof(h->debug_text) - 1) {
+        memcpy(line, h->debug_text, h->debug_used);
+        line[h->debug_used] = 0;
         h->debug_used = 0;
     }
     spin_unlock(&v->domain->lock);
+    if (line[0])
+        guest_log(LOG_INFO, "%s\n", line);
 }
 
 static void acpi_port(struct domain *d, uint16_t port, uint8_t value)
@@ -273,6 +283,12 @@ bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, un
     return true;
 }
 
+/* A register that a string instruction has moved on, by its address size: 32 bits clear the upper half, 16 leave the rest. */
+static uint64_t string_register(uint64_t old, uint64_t new, uint64_t mask)
+{
+    return mask == 0xffff ? (old & ~mask) | (new &mask) : new &mask;
+}
+
 bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned bytes, bool in, bool repeat)
 {
     uint8_t ones[STRING_BYTES];
@@ -284,7 +300,7 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
         hvm_inject_exception(v, X86_UD, 0);
         return false;
     }
-    mask = insn.address_size == 8 ? ~0UL : 0xffffffffUL;
+    mask = insn.address_size == 8 ? ~0UL : insn.address_size == 4 ? 0xffffffffUL : 0xffffUL;
     count = repeat ? regs->rcx & mask : 1;
     if (!count)
         return true;
@@ -301,14 +317,14 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
             return false;
         }
         to = regs->rdi + (regs->rflags & EFLAGS_DF ? -(uint64_t)bytes : done * bytes);
-        regs->rdi = (regs->rdi & ~mask) | (to & mask);
+        regs->rdi = string_register(regs->rdi, to, mask);
     } else {
         done = count; /* what nobody listens to need not be read */
         to = regs->rsi + (regs->rflags & EFLAGS_DF ? -(done * bytes) : done * bytes);
-        regs->rsi = (regs->rsi & ~mask) | (to & mask);
+        regs->rsi = string_register(regs->rsi, to, mask);
     }
     if (repeat)
-        regs->rcx = (regs->rcx & ~mask) | ((count - done) & mask);
+        regs->rcx = string_register(regs->rcx, count - done, mask);
     return count == done;
 }
 

@@ -22,6 +22,7 @@
 #define STARTUP_VALID 0x100U
 #define CALLBACK_TYPE_SHIFT 56
 #define DR7_ENABLED 0xffUL /* any breakpoint */
+#define DR6_RESET 0xffff0ff0UL
 
 /* hvm_pending_vector: by the domain's callback, which the APIC knows nothing of */
 #define VECTOR_CALLBACK 0x100
@@ -155,6 +156,7 @@ void hvm_signal_init(struct vcpu *v)
     else
         v->hvm->init_pending = true;
     spin_unlock(&v->domain->lock);
+    smp_mb(); /* the note is there before vcpu_kick looks whether v sleeps or runs; vcpu_block does it the other way round */
     vcpu_kick(v);
 }
 
@@ -210,6 +212,8 @@ static __attribute__((noinline)) void take_signals(struct vcpu *v)
     spin_unlock(&v->domain->lock);
     reset(v);
     vlapic_reset(v);
+    if (READ_ONCE(v->info->evtchn_upcall_pending)) /* its request has gone with the reset */
+        hvm_event_pending(v);
     hvm_vendor->start_real(v, (uint8_t)startup);
     memcpy(guest_regs(), &v->regs, offsetof(struct cpu_user_regs, es));
     if (last)
@@ -224,7 +228,7 @@ void hvm_halt_for_good(struct vcpu *v)
     bool last = false;
 
     spin_lock(&v->domain->lock);
-    if (!h->init_pending && !v->pv.nmi_pending) {
+    if (!h->init_pending && !v->pv.nmi_pending && !h->pending_event) {
         h->waits_for_startup = true; /* INIT comes before it, or not: nothing else can wake it */
         last = go_down(v);
     }
@@ -243,7 +247,7 @@ void hvm_inject_exception(struct vcpu *v, unsigned vector, uint32_t error_code)
         1U << X86_DF | 1U << X86_TS | 1U << X86_NP | 1U << X86_SS | 1U << X86_GP | 1U << X86_PF | 1U << X86_AC;
 
     v->hvm->pending_event = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector;
-    if (with_error >> vector & 1)
+    if (with_error >> vector & 1 && hvm_vendor->get(v, HVM_CR0) & CR0_PE) /* in real mode none has one */
         v->hvm->pending_event |= EVENT_HAS_ERROR | (uint64_t)error_code << EVENT_ERROR_SHIFT;
 }
 
@@ -294,6 +298,7 @@ bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector)
     if (vector < 0x10)
         return false;
     v->hvm->upcall_vector = vector;
+    smp_mb(); /* who sets the flag does so before it looks at the vector */
     if (READ_ONCE(v->info->evtchn_upcall_pending))
         hvm_event_pending(v);
     vcpu_kick(v);
@@ -302,13 +307,16 @@ bool hvm_set_upcall_vector(struct vcpu *v, uint8_t vector)
 
 bool hvm_set_callback(struct domain *d, uint64_t value)
 {
-    d->hvm->callback_vector = 0;
-    if (value >> CALLBACK_TYPE_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR) {
-        if ((uint8_t)value < 0x10)
-            return false;
-        d->hvm->callback_vector = (uint8_t)value;
-    }
+    bool by_vector = value >> CALLBACK_TYPE_SHIFT == HVM_PARAM_CALLBACK_TYPE_VECTOR;
+    struct vcpu *v;
+
+    if (by_vector && (uint8_t)value < 0x10)
+        return false;
     /* A GSI or a PCI line leads nowhere: there is no interrupt controller. Linux names one to tell the tools that it has drivers. */
+    d->hvm->callback_vector = by_vector ? (uint8_t)value : 0;
+    smp_mb();
+    for_each_vcpu (d, v)
+        vcpu_kick(v); /* it may have slept with an event pending that it can take now */
     return true;
 }
 
@@ -317,7 +325,8 @@ bool hvm_set_callback(struct domain *d, uint64_t value)
 void hvm_switch_out(struct vcpu *v)
 {
     memcpy(&v->regs, guest_regs(), offsetof(struct cpu_user_regs, es));
-    fpu_adopt_xcr0(v); /* QEMU's AMD-V (7.2) does not intercept XSETBV */
+    write_dr6(DR6_RESET); /* the exit has reset DR7 only */
+    fpu_adopt_xcr0(v);    /* QEMU's AMD-V (7.2) does not intercept XSETBV */
     fpu_save(v);
 }
 

@@ -52,7 +52,7 @@ static void set_entry(uint64_t *e, uint64_t value) { __atomic_store_n(e, value, 
 
 static uint64_t *new_table(struct p2m *p)
 {
-    uint64_t *table = alloc_pages(0);
+    uint64_t *table = p->table_pages < P2M_TABLES_MAX(READ_ONCE(p->d->max_pages)) ? alloc_pages(0) : NULL;
 
     p->table_pages += table != NULL;
     return table;
@@ -94,6 +94,7 @@ int p2m_init(struct domain *d)
     struct p2m *p = &d->hvm->p2m;
 
     spin_lock_init(&p->lock);
+    p->d = d;
     p->root = new_table(p);
     return p->root ? 0 : -ENOMEM;
 }

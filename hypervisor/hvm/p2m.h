@@ -23,6 +23,7 @@ struct domain;
 
 struct p2m {
     spinlock_t lock;
+    const struct domain *d;
     uint64_t *root;            /* null: none */
     uint64_t table_pages;      /* how many there are, the root too */
     uint64_t max_gfn;          /* the highest that was ever mapped */
@@ -36,6 +37,11 @@ struct p2m {
 #define P2M_MAX_GFN ((1UL << 36) - 1) /* 48 bits of address */
 
 int p2m_init(struct domain *d); /* -ENOMEM */
+/*
+ * A domain may have so many tables, twice what its memory needs and some for what is mapped here and there: beyond that p2m_add and
+ * p2m_remove fail with -ENOMEM, so that a guest that scatters its frames uses up no more of the machine than that.
+ */
+#define P2M_TABLES_MAX(pages) ((pages) / 256 + 1024)
 /*
  * Maps 2^order frames (order 0, 9, 18; both numbers aligned) that d owns, with a reference each. What was there goes, as by
  * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -ENOMEM. No translation has changed then, though

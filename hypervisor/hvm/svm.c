@@ -13,6 +13,7 @@
 #include "cpu/instr.h"
 #include "cpu/panic.h"
 #include "cpu/percpu.h"
+#include "cpu/smp.h"
 #include "cpu/speculation.h"
 #include "domain/domain.h"
 #include "hvm/svm_audit.h"
@@ -161,9 +162,21 @@ static int svm_create(struct vcpu *v)
 
 static void svm_destroy(struct vcpu *v) { free_pages(v->hvm->vmcb, 0); }
 
-/* What both starts have in common: state of the processor after INIT (14.1.3), but for segments. */
-static void start(struct vmcb *b)
+/* Makes the guest come back as soon as it can take an interrupt: whatever its priority (0), or once TPR lets this class through. */
+static void set_window(struct vmcb *b, bool open, uint64_t priority)
 {
+    b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_VINTR;
+    b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
+    if (open) {
+        b->intercepts[INTERCEPT_MISC1] |= INTERCEPT_VINTR;
+        b->vintr |= VINTR_IRQ | (priority ? priority << VINTR_PRIORITY_SHIFT : VINTR_IGNORE_TPR);
+    }
+}
+
+/* What both starts have in common: state of the processor after INIT (14.1.3), but for segments. */
+static void start(struct vcpu *v, struct vmcb *b)
+{
+    v->hvm->asid_generation = 0; /* nothing of what it had in its TLB */
     b->cr0 = CR0_START;
     b->cr2 = b->cr3 = b->cr4 = 0;
     b->efer = EFER_SVME;
@@ -171,7 +184,8 @@ static void start(struct vmcb *b)
     b->dr7 = DR7_RESET;
     b->interrupt_shadow = 0;
     b->cpl = 0;
-    b->intercepts[INTERCEPT_MISC1] &= ~(INTERCEPT_VINTR | INTERCEPT_IRET);
+    set_window(b, false, 0);
+    b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_IRET;
     b->gdtr = b->idtr = (struct vmcb_segment){.limit = 0xffff};
     b->ldtr = (struct vmcb_segment){.attributes = LDT_ATTRIBUTES, .limit = 0xffff};
     b->tr = (struct vmcb_segment){.attributes = TSS_BUSY_32, .limit = 0xffff};
@@ -183,7 +197,7 @@ static void svm_start_real(struct vcpu *v, uint8_t vector)
 {
     struct vmcb *b = v->hvm->vmcb;
 
-    start(b);
+    start(v, b);
     b->cs = (struct vmcb_segment){(uint16_t)(vector << 8), REAL_CODE, 0xffff, (uint64_t)vector << 12};
     b->ds = b->es = b->fs = b->gs = b->ss = (struct vmcb_segment){0, REAL_DATA, 0xffff, 0};
 }
@@ -192,7 +206,7 @@ static void svm_start_flat(struct vcpu *v)
 {
     struct vmcb *b = v->hvm->vmcb;
 
-    start(b);
+    start(v, b);
     b->cr0 |= CR0_PE;
     b->cs = (struct vmcb_segment){0x8, FLAT_CODE, ~0U, 0}; /* the selectors mean nothing: there is no GDT */
     b->ds = b->es = b->fs = b->gs = b->ss = (struct vmcb_segment){0x10, FLAT_DATA, ~0U, 0};
@@ -293,37 +307,41 @@ static void new_asid(struct vcpu *v, struct vmcb *b, unsigned cpu, uint64_t flus
     b->asid = cpus[cpu].next_asid;
 }
 
-static void set_window(struct vmcb *b, bool open)
+/* What is to wait is the vector, or none (-1), and perhaps an NMI: how the guest is made to come back for it. */
+static void wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
 {
-    if (open) {
-        b->intercepts[INTERCEPT_MISC1] |= INTERCEPT_VINTR;
-        b->vintr |= VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT;
-    } else if (b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR) {
-        b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_VINTR;
-        b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
-    }
+    bool nmi = v->pv.nmi_pending && !v->hvm->nmi_blocked;
+
+    if (vector < 0 && !nmi && (vector = vlapic_held_by_tpr(v)) >= 0)
+        set_window(b, true, (unsigned)vector >> 4);
+    else
+        set_window(b, vector >= 0 || nmi, 0);
+    if (nmi &&
+        b->event_injection) /* it does not wait for IF, as the window does: back at once, with the event delivered */
+        smp_send_wake(cpu_id());
 }
 
-/* One event at an entry; an interrupt that cannot be taken yet makes the guest come back as soon as it can. */
+/* One event at an entry. */
 static void inject(struct vcpu *v, struct vmcb *b)
 {
     struct hvm_vcpu *h = v->hvm;
-    bool open = b->rflags & EFLAGS_IF && !(b->interrupt_shadow & INTERRUPT_SHADOW);
-    int vector;
+    bool shadow = b->interrupt_shadow & INTERRUPT_SHADOW;
+    int vector = hvm_pending_vector(v);
 
     b->event_injection = h->pending_event;
-    if (unlikely(h->pending_event))
+    if (unlikely(h->pending_event)) {
         h->pending_event = 0;
-    else if (unlikely(!(b->interrupt_shadow & INTERRUPT_SHADOW) && hvm_take_nmi(v))) {
+    } else if (unlikely(v->pv.nmi_pending) && !shadow && hvm_take_nmi(v)) {
         b->event_injection = EVENT_VALID | EVENT_TYPE_NMI | X86_NMI;
         b->intercepts[INTERCEPT_MISC1] |= INTERCEPT_IRET; /* which ends it */
-    }
-    vector = hvm_pending_vector(v);
-    if (unlikely(vector >= 0) && open && !b->event_injection) {
+    } else if (vector >= 0 && b->rflags & EFLAGS_IF && !shadow) {
         b->event_injection = EVENT_VALID | EVENT_TYPE_INTR | hvm_accept_vector(v, vector);
         vector = hvm_pending_vector(v);
     }
-    set_window(b, vector >= 0);
+    if (unlikely(vector >= 0 || v->pv.nmi_pending || vlapic_held_by_tpr(v) >= 0))
+        wait_for_window(v, b, vector);
+    else if (b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR)
+        set_window(b, false, 0);
 }
 
 /* ---- Exits ---- */
@@ -343,8 +361,19 @@ static void step(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b, uns
     }
 }
 
+/* Prefixes that mean nothing to the instructions that are stepped over */
+static bool is_prefix(uint8_t byte, bool long_mode)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (byte == prefixes[i])
+            return true;
+    return long_mode && byte >> 4 == 4;
+}
+
 /* The length of the instruction that made the guest leave, whose opcode is 'opcode', without prefixes 'plain' bytes long. 0: it is not
- * there any more, or cannot be read: to be executed again. */
+ * there any more, or cannot be read: to be executed again, with nothing done. */
 static unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, const struct vmcb *b, uint32_t opcode,
                           unsigned plain)
 {
@@ -356,17 +385,29 @@ static unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, cons
     n = hvm_fetch(v, regs, bytes, plain);
     if (likely(n == plain && !memcmp(bytes, &opcode, plain)))
         return plain;
-    n = hvm_fetch(v, regs, bytes, sizeof(bytes)); /* prefixes that mean nothing here */
-    for (unsigned i = 0; i + plain <= n; i++)
+    n = hvm_fetch(v, regs, bytes, sizeof(bytes));
+    for (unsigned i = 0; i + plain <= n; i++) {
         if (!memcmp(bytes + i, &opcode, plain))
             return i + plain;
+        if (!is_prefix(bytes[i], b->efer & EFER_LMA && b->cs.attributes & SEGMENT_L))
+            break;
+    }
     return 0;
 }
 
-static void step_over(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b, uint32_t opcode, unsigned plain)
+typedef bool instruction_t(struct vcpu *v, struct cpu_user_regs *regs);
+
+/* Does what the instruction does, and steps over it. */
+static inline void execute(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b, uint32_t opcode, unsigned plain,
+                           instruction_t *instruction)
 {
-    step(v, regs, b, length_of(v, regs, b, opcode, plain));
+    unsigned length = length_of(v, regs, b, opcode, plain);
+
+    if (length && instruction(v, regs))
+        step(v, regs, b, length);
 }
+
+static bool nothing(struct vcpu *v, struct cpu_user_regs *regs) { return true; }
 
 static void exit_nothing(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b) {}
 
@@ -378,6 +419,17 @@ static void exit_machine_check(struct vcpu *v, struct cpu_user_regs *regs, struc
 static void exit_debug(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     hvm_inject_exception(v, X86_DB, 0); /* DR6 is as the processor left it */
+}
+
+/* INT1: a trap, behind the instruction */
+static void exit_icebp(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
+{
+    unsigned length = length_of(v, regs, b, 0xf1, 1);
+
+    if (!length)
+        return;
+    step(v, regs, b, length);
+    hvm_inject_exception(v, X86_DB, 0);
 }
 
 static void exit_alignment(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -397,26 +449,30 @@ static void exit_protection(struct vcpu *v, struct cpu_user_regs *regs, struct v
 
 static void exit_cpuid(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    if (hvm_exit_cpuid(v, regs))
-        step_over(v, regs, b, 0xa20f, 2);
+    execute(v, regs, b, 0xa20f, 2, hvm_exit_cpuid);
 }
 
 static void exit_iret(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_IRET;
+    b->interrupt_shadow |= INTERRUPT_SHADOW; /* the next NMI not before IRET has read its frame */
     v->hvm->nmi_blocked = false;
 }
 
 static void exit_caches(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     /* Its memory is write-back and it has no device that does not snoop: nothing to do. */
-    step_over(v, regs, b, b->exit_code == VMEXIT_INVD ? 0x080f : 0x090f, 2);
+    execute(v, regs, b, b->exit_code == VMEXIT_INVD ? 0x080f : 0x090f, 2, nothing);
 }
 
 static void exit_hlt(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    step_over(v, regs, b, 0xf4, 1);
-    hvm_exit_hlt(v, regs);
+    unsigned length = length_of(v, regs, b, 0xf4, 1);
+
+    if (length) {
+        step(v, regs, b, length);
+        hvm_exit_hlt(v, regs);
+    }
 }
 
 static void exit_string(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -441,8 +497,10 @@ static void exit_msr(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     bool write = b->exit_info1 & 1;
 
-    if (write ? hvm_exit_wrmsr(v, regs) : hvm_exit_rdmsr(v, regs))
-        step_over(v, regs, b, write ? 0x300f : 0x320f, 2);
+    if (write)
+        execute(v, regs, b, 0x300f, 2, hvm_exit_wrmsr);
+    else
+        execute(v, regs, b, 0x320f, 2, hvm_exit_rdmsr);
 }
 
 static void exit_task_switch(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -458,16 +516,12 @@ static void exit_shutdown(struct vcpu *v, struct cpu_user_regs *regs, struct vmc
 
 static void exit_vmmcall(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    unsigned length = length_of(v, regs, b, 0xd9010f, 3);
-
-    if (hvm_exit_hypercall(v, regs))
-        step(v, regs, b, length);
+    execute(v, regs, b, 0xd9010f, 3, hvm_exit_hypercall);
 }
 
 static void exit_xsetbv(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    if (hvm_exit_xsetbv(v, regs))
-        step_over(v, regs, b, 0xd1010f, 3);
+    execute(v, regs, b, 0xd1010f, 3, hvm_exit_xsetbv);
 }
 
 static void exit_register(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -513,7 +567,7 @@ static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_STGI] = exit_undefined,
     [VMEXIT_CLGI] = exit_undefined,
     [VMEXIT_SKINIT] = exit_undefined,
-    [VMEXIT_ICEBP] = exit_debug,
+    [VMEXIT_ICEBP] = exit_icebp,
     [VMEXIT_MONITOR] = exit_undefined,
     [VMEXIT_MWAIT] = exit_undefined,
     [VMEXIT_XSETBV] = exit_xsetbv,
@@ -524,6 +578,15 @@ static void exit_nested_fault(struct vcpu *v, struct cpu_user_regs *regs, struct
 {
     unsigned length;
 
+    /* Not by what the instruction says, but by what the processor does for itself: it has to be memory. */
+    if (unlikely(b->exit_int_info & EVENT_VALID || b->exit_info1 & NPF_TABLE_WALK)) {
+        if (mfn_eq(p2m_lookup(v->domain, GFN(b->exit_info2 >> PAGE_SHIFT)), INVALID_MFN))
+            domain_crash(v->domain,
+                         "vcpu %u: a page table, stack or descriptor table at physical address 0x%lx, where it has no "
+                         "memory (rip 0x%lx)\n",
+                         v->id, b->exit_info2, (unsigned long)regs->rip);
+        return;
+    }
     if (hvm_exit_memory(v, regs, b->exit_info2, b->exit_info1 & PFEC_WRITE, b->exit_info1 & PFEC_INSN, &length))
         step(v, regs, b, length);
 }
@@ -532,6 +595,7 @@ static __attribute__((noinline)) void exit_unknown(struct vcpu *v, struct vmcb *
 {
     const char *rule = svm_audit(b, &svm.limits);
 
+    cpus[cpu_id()].next_asid = svm.asids; /* if the entry was to empty the TLB of all ids, it has not */
     if (b->exit_code == VMEXIT_INVALID)
         domain_crash(v->domain, "the processor refuses the state of vcpu %u: %s\n", v->id,
                      rule ? rule : "no rule found");
@@ -540,12 +604,20 @@ static __attribute__((noinline)) void exit_unknown(struct vcpu *v, struct vmcb *
                      b->exit_code);
 }
 
-/* An event that was being delivered when the guest left is delivered anew. Software interrupts are not: their instruction is
- * executed again. */
+/* An event that was being delivered when the guest left is delivered anew. Those of INT n, INT3 and INTO are not: their instruction
+ * is executed again. */
 static void keep_interrupted(struct vcpu *v, const struct vmcb *b)
 {
-    if ((b->exit_int_info & EVENT_TYPE) != EVENT_TYPE_SOFTWARE)
+    uint64_t type = b->exit_int_info & EVENT_TYPE, vector = b->exit_int_info & EVENT_VECTOR;
+    bool by_instruction =
+        type == EVENT_TYPE_SOFTWARE || (type == EVENT_TYPE_EXCEPTION && (vector == X86_BP || vector == X86_OF));
+
+    if (b->exit_code - VMEXIT_EXCEPTION < 32) { /* an exception of its delivery goes first: #DB, #AC */
+        if (type == EVENT_TYPE_INTR)
+            vlapic_unaccept(v, (uint8_t)vector);
+    } else if (!by_instruction) {
         v->hvm->pending_event = b->exit_int_info;
+    }
 }
 
 static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)

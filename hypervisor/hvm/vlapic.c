@@ -151,6 +151,8 @@ static inline bool is_enabled(const struct vlapic *l) { return READ_ONCE(l->svr)
 
 static inline int highest(const uint64_t *vectors)
 {
+    if (likely(!(READ_ONCE(vectors[0]) | READ_ONCE(vectors[1]) | READ_ONCE(vectors[2]) | READ_ONCE(vectors[3]))))
+        return -1;
     for (int i = 3; i >= 0; i--) {
         uint64_t word = READ_ONCE(vectors[i]);
 
@@ -235,6 +237,16 @@ int vlapic_pending(const struct vcpu *v)
     return vector;
 }
 
+int vlapic_held_by_tpr(const struct vcpu *v)
+{
+    const struct vlapic *l = vlapic(v);
+    int vector;
+
+    if (likely(!priority_class(l->tpr)) || (vector = highest(l->irr)) < 0)
+        return -1;
+    return priority_class((uint32_t)vector) <= priority_class(l->isr_top) || is_off(l) ? -1 : vector;
+}
+
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
     struct vlapic *l = vlapic(v);
@@ -243,6 +255,16 @@ void vlapic_accept(struct vcpu *v, uint8_t vector)
     set_bit_nonatomic(vector, l->isr);
     l->isr_top = max(l->isr_top, (uint32_t)vector);
     update_ppr(l);
+}
+
+void vlapic_unaccept(struct vcpu *v, uint8_t vector)
+{
+    struct vlapic *l = vlapic(v);
+
+    if (l->isr_top != vector || vector < FIRST_VECTOR)
+        return;
+    eoi(l);
+    request(l, vector);
 }
 
 uint32_t vlapic_get_cr8(const struct vcpu *v) { return vlapic(v)->tpr >> 4; }

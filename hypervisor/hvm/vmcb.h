@@ -70,6 +70,7 @@
 #define EVENT_ERROR_SHIFT 32
 
 #define NESTED_PAGING 1UL
+#define NPF_TABLE_WALK (1UL << 33) /* in exit_info1 of VMEXIT_NPF, above the error code: a walk of the guest's tables */
 
 enum intercept_word {
     INTERCEPT_CR,

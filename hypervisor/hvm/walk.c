@@ -63,6 +63,8 @@ static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64
                                                     : f == &pae      ? 0xffffffe0UL
                                                                      : 0xfffff000UL);
 
+    bool large = f != &two_level || hvm_vendor->get(v, HVM_CR4) & CR4_PSE;
+
     for (unsigned level = f->levels;; level--) {
         unsigned shift = PAGE_SHIFT + f->bits * (level - 1);
         uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, size = 1UL << shift;
@@ -72,7 +74,7 @@ static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64
         if (!at)
             return WALK_FAULT;
         entry = read_entry(at, f->entry_bytes);
-        leaf = level == 1 || (entry & PTE_PSE && !pdpte && level < 4);
+        leaf = level == 1 || (entry & PTE_PSE && !pdpte && level < 4 && large);
         if (!(entry & PTE_PRESENT) || (!pdpte && (entry & need) != need))
             return WALK_FAULT;
         if (!pdpte && !mark(at, f->entry_bytes, entry, PTE_ACCESSED | (leaf && need & PTE_WRITE ? PTE_DIRTY : 0)))

@@ -26,13 +26,15 @@ int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned or
 {
     int error = 0;
 
+    if (gfn & ((1UL << order) - 1))
+        return -EINVAL;
     for (uint64_t i = 0; i < 1UL << order; i++) {
         error = drop(d, GFN(gfn + i));
         if (error && error != -ENOENT)
             break;
     }
     if (!error || error == -ENOENT)
-        error = p2m_add(d, GFN(gfn), m, gfn & ((1UL << order) - 1) ? 0 : order);
+        error = p2m_add(d, GFN(gfn), m, order);
     return error;
 }
 
@@ -58,8 +60,8 @@ static int target(domid_t id, struct domain **d)
     int error = memory_target(id, d);
 
     if (!error && !(*d)->hvm) {
-        domain_put(*d);
         error = refuse(-EOPNOTSUPP, "memory_op: d%u names its memory by machine frames\n", (*d)->id);
+        domain_put(*d);
     }
     return error;
 }

@@ -121,6 +121,7 @@ static void add_hvm(struct cpu_policy *p, const struct cpuid_view *w, uint32_t l
         to->d |= r.d;
     }
     p->basic[1].c |= HVM_EMULATED_1C;
+    p->extended[1].d &= ~F(FFXSR); /* EFER's bit for it cannot be set */
 }
 
 uint64_t cpu_policy_cr4(const struct cpu_policy *p)
