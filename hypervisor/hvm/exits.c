@@ -3,7 +3,6 @@
 #include "cpu/fpu.h"
 #include "cpu/instr.h"
 #include "domain/domain.h"
-#include "domain/pvh_acpi.h"
 #include "hvm/vendor.h"
 #include "hvm/vmcb.h"
 #include "hypercall/dispatch.h"
@@ -16,7 +15,6 @@
 
 #define MSR_HYPERCALL_PAGE 0x40000000U
 #define X2APIC_MSRS 0x100U
-#define PORT_DEBUG 0xe9 /* text for the log, as on Bochs, QEMU and Xen */
 #define STRING_BYTES 256U
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
@@ -269,13 +267,11 @@ static void acpi_port(struct domain *d, uint16_t port, uint8_t value)
 bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, unsigned bytes, bool in)
 {
     if (in) {
-        if (port == PORT_DEBUG && bytes == 1) /* the value by which it is recognised */
-            regs->rax = (regs->rax & ~0xffUL) | PORT_DEBUG;
-        else if (bytes == 4)
-            regs->rax = 0xffffffff;
+        if (port == HVM_PORT_DEBUG && bytes == 1) /* the value by which it is recognised */
+            regs->rax = (regs->rax & ~0xffUL) | HVM_PORT_DEBUG;
         else
-            regs->rax |= bytes == 2 ? 0xffff : 0xff;
-    } else if (port == PORT_DEBUG && bytes == 1) {
+            regs->rax = hvm_absent_port_value(regs->rax, bytes);
+    } else if (port == HVM_PORT_DEBUG && bytes == 1) {
         debug_port(v, (char)regs->eax);
     } else if (unlikely(v->domain->hvm->croft_acpi) && bytes == 1) {
         acpi_port(v->domain, port, regs->al);

@@ -45,7 +45,6 @@ struct hvm_vcpu {
     uint64_t asid_generation;           /* ... this generation of the CPU's; 0: none */
     uint64_t flushed;                   /* p2m.flushes, before its TLB was last emptied */
     uint64_t walked_page, walked_frame; /* walk.c: the last page found since the last exit */
-    uint64_t exits;
 };
 
 /* Boot, on the boot CPU, then on each CPU that comes on line. */

@@ -620,13 +620,60 @@ static void keep_interrupted(struct vcpu *v, const struct vmcb *b)
     }
 }
 
+/*
+ * The short way of an access to a port where nothing is: kernels that look for hardware make them by the hundred thousand. It is
+ * answered in the control block. False: it is something else, and nothing was done.
+ */
+static inline bool absent_port(const struct vcpu *v, struct vmcb *b)
+{
+    uint64_t info = b->exit_info1;
+
+    if (b->exit_code != VMEXIT_IOIO || info & IOIO_STRING || b->exit_int_info & EVENT_VALID || b->rflags & EFLAGS_TF ||
+        !hvm_port_is_absent(v->domain, IOIO_PORT(info)))
+        return false;
+    if (info & IOIO_IN)
+        b->rax = hvm_absent_port_value(b->rax, IOIO_SIZE(info));
+    b->rip = b->exit_info2;
+    b->rflags &= ~EFLAGS_RF;
+    b->interrupt_shadow &= ~INTERRUPT_SHADOW;
+    return true;
+}
+
+/* After that: may the guest go on as it was? Leaves interrupts disabled if so. */
+static inline bool goes_on(const struct vcpu *v, struct vmcb *b, const struct percpu *pc, uint32_t cr8)
+{
+    const struct hvm_vcpu *h = v->hvm;
+
+    cli();
+    b->event_injection = 0;
+    b->tlb_control = TLB_FLUSH_NOTHING;
+    if (likely(!pc->softirq_pending && !(h->init_pending | h->startup | h->upcall_edge | v->pv.nmi_pending) &&
+               !(v->domain->hvm->callback_vector && v->info->evtchn_upcall_pending) && vlapic_is_idle(v) &&
+               READ_ONCE(v->domain->hvm->p2m.flushes) == h->flushed && (b->vintr & VINTR_TPR) == cr8))
+        return true;
+    sti();
+    return false;
+}
+
+static void exit_for(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b, uint64_t code)
+{
+    if (likely(code < VMEXIT_TABLE_SIZE && exits[code]))
+        exits[index_nospec(code, VMEXIT_TABLE_SIZE)](v, regs, b);
+    else if (code == VMEXIT_NPF)
+        exit_nested_fault(v, regs, b);
+    else
+        exit_unknown(v, b);
+}
+
 static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
 {
     struct hvm_vcpu *h = v->hvm;
     struct vmcb *b = h->vmcb;
-    unsigned cpu = cpu_id();
-    uint64_t flushes = READ_ONCE(v->domain->hvm->p2m.flushes), code;
+    const struct percpu *pc = this_cpu();
+    unsigned cpu = pc->id;
+    uint64_t flushes = READ_ONCE(v->domain->hvm->p2m.flushes), *counts = cpus[cpu].exits;
     uint32_t cr8 = vlapic_get_cr8(v);
+    bool absent;
 
     b->rax = regs->rax;
     b->rip = regs->rip;
@@ -637,7 +684,11 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     inject(v, b);
     if (unlikely(h->flushed != flushes || h->asid_generation != cpus[cpu].generation || h->asid_cpu != cpu))
         new_asid(v, b, cpu, flushes);
-    svm_enter(regs, virt_to_maddr(b).n, cpus[cpu].host_address);
+    do {
+        svm_enter(regs, virt_to_maddr(b).n, cpus[cpu].host_address);
+        counts[min(b->exit_code, (uint64_t)VMEXIT_TABLE_SIZE)]++;
+        absent = absent_port(v, b);
+    } while (absent && goes_on(v, b, pc, cr8));
     regs->rax = b->rax;
     regs->rip = b->rip;
     regs->rsp = b->rsp;
@@ -645,19 +696,13 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->cs = b->cs.selector;
     regs->ss = b->ss.selector;
     h->walked_page = ~0UL;
-    h->exits++;
     if (unlikely((b->vintr & VINTR_TPR) != cr8))
         vlapic_set_cr8(v, b->vintr & VINTR_TPR);
+    if (absent)
+        return;
     if (unlikely(b->exit_int_info & EVENT_VALID))
         keep_interrupted(v, b);
-    code = b->exit_code;
-    cpus[cpu].exits[min(code, (uint64_t)VMEXIT_TABLE_SIZE)]++;
-    if (likely(code < VMEXIT_TABLE_SIZE && exits[code]))
-        exits[index_nospec(code, VMEXIT_TABLE_SIZE)](v, regs, b);
-    else if (code == VMEXIT_NPF)
-        exit_nested_fault(v, regs, b);
-    else
-        exit_unknown(v, b);
+    exit_for(v, regs, b, b->exit_code);
 }
 
 static uint64_t svm_exits(unsigned reason, const char **name)

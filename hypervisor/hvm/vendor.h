@@ -5,6 +5,8 @@
 #ifndef HVM_VENDOR_H
 #define HVM_VENDOR_H
 
+#include "domain/domain.h"
+#include "domain/pvh_acpi.h"
 #include "hvm/hvm.h"
 #include "pv/decode.h"
 
@@ -58,6 +60,17 @@ bool hvm_exit_rdmsr(struct vcpu *v, struct cpu_user_regs *regs);
 bool hvm_exit_wrmsr(struct vcpu *v, struct cpu_user_regs *regs);
 bool hvm_exit_xsetbv(struct vcpu *v, struct cpu_user_regs *regs);
 bool hvm_exit_hypercall(struct vcpu *v, struct cpu_user_regs *regs);
+/* Ports: text for the log, as on Bochs, QEMU and Xen; the registers of domain/pvh_acpi.h; nothing else. */
+#define HVM_PORT_DEBUG 0xe9
+static inline bool hvm_port_is_absent(const struct domain *d, uint16_t port)
+{
+    return port != HVM_PORT_DEBUG && !(d->hvm->croft_acpi && port >> 4 == PVH_SLEEP_CONTROL_PORT >> 4);
+}
+/* RAX after an IN of so many bytes from such a port */
+static inline uint64_t hvm_absent_port_value(uint64_t rax, unsigned bytes)
+{
+    return bytes == 4 ? 0xffffffff : rax | (bytes == 2 ? 0xffff : 0xff);
+}
 /* IN and OUT of 1, 2 or 4 bytes */
 bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, unsigned bytes, bool in);
 /* INS and OUTS: from or to the linear address in memory (already with its segment), 'repeat': RCX times */

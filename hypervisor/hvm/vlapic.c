@@ -247,6 +247,8 @@ int vlapic_held_by_tpr(const struct vcpu *v)
     return priority_class((uint32_t)vector) <= priority_class(l->isr_top) || is_off(l) ? -1 : vector;
 }
 
+bool vlapic_is_idle(const struct vcpu *v) { return highest(vlapic(v)->irr) < 0; }
+
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
     struct vlapic *l = vlapic(v);

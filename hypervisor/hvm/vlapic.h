@@ -71,6 +71,8 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector);
 bool vlapic_is_enabled(const struct vcpu *v); /* by software: else vlapic_set_irq has no effect */
 /* The vector that the processor would take now if it could (above the processor priority), or -1. Any context. */
 int vlapic_pending(const struct vcpu *v);
+/* No request waits, whatever its priority. */
+bool vlapic_is_idle(const struct vcpu *v);
 /* It has not, after all: ISR to IRR. No effect if the vector is not in service. v is current. */
 void vlapic_unaccept(struct vcpu *v, uint8_t vector);
 /* The highest vector that waits for TPR only, or -1: the guest may change TPR by CR8, without Croft. v is current. */
