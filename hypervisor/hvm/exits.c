@@ -20,6 +20,7 @@
 #define STRING_BYTES 256U
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
+#define DR6_BD (1UL << 13)
 #define DR7_ONE 0x400UL
 #define DR7_ZERO 0xd000UL /* and all above bit 31 */
 #define DR7_GD (1UL << 13)
@@ -225,6 +226,12 @@ bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const s
         hvm_inject_exception(v, reg > 7 ? X86_UD : X86_GP, 0);
         return false;
     }
+    if (unlikely(get(v, HVM_DR7) & DR7_GD)) { /* the guest asked for it: "general detect" */
+        hvm_vendor->set(v, HVM_DR7, get(v, HVM_DR7) & ~DR7_GD);
+        hvm_vendor->set(v, HVM_DR6, get(v, HVM_DR6) | DR6_BD);
+        hvm_inject_exception(v, X86_DB, 0);
+        return false;
+    }
     if (insn->op == OP_WRITE_DR)
         return write_debug_register(v, reg, *insn_reg(regs, insn->rm));
     *insn_reg(regs, insn->rm) = reg < 4 ? v->hvm->dr[reg] : get(v, reg == 6 ? HVM_DR6 : HVM_DR7);
@@ -273,6 +280,17 @@ bool hvm_exit_port(struct vcpu *v, struct cpu_user_regs *regs, uint16_t port, un
     return true;
 }
 
+/* A store to va, which cannot be, by the guest's own tables */
+static void store_fault(struct vcpu *v, uint64_t va)
+{
+    uint8_t byte;
+
+    hvm_vendor->set(v, HVM_CR2, va);
+    hvm_inject_exception(v, X86_PF,
+                         PFEC_WRITE | (get(v, HVM_CPL) == 3 ? PFEC_USER : 0) |
+                             (hvm_copy_from_guest(&byte, va, 1) ? 0 : PFEC_PRESENT));
+}
+
 bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned bytes, bool in, bool repeat)
 {
     uint8_t ones[STRING_BYTES];
@@ -293,21 +311,22 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
             done = min(count, (uint64_t)(STRING_BYTES / bytes));
         memset(ones, 0xff, sizeof(ones));
         to = (insn.address_size == 8 ? 0 : hvm_vendor->segment(v, SEG_ES).base) + (regs->rdi & mask);
+        if (insn.address_size == 8 && !address_canonical(to))
+            return protection_fault(v);
         left = get(v, HVM_CPL) == 3 ? hvm_copy_to_user(to, ones, done * bytes) : hvm_copy_to_guest(to, ones, done * bytes);
         if (left) {
-            hvm_vendor->set(v, HVM_CR2, to + done * bytes - left);
-            hvm_inject_exception(v, X86_PF, PFEC_WRITE | (get(v, HVM_CPL) == 3 ? PFEC_USER : 0));
+            store_fault(v, to + done * bytes - left);
             return false;
         }
         to = regs->rdi + (regs->rflags & EFLAGS_DF ? -(uint64_t)bytes : done * bytes);
-        regs->rdi = (regs->rdi & ~mask) | (to & mask);
+        regs->rdi = to & mask; /* as all results of 32 bits */
     } else {
         done = count; /* what nobody listens to need not be read */
         to = regs->rsi + (regs->rflags & EFLAGS_DF ? -(done * bytes) : done * bytes);
-        regs->rsi = (regs->rsi & ~mask) | (to & mask);
+        regs->rsi = to & mask;
     }
     if (repeat)
-        regs->rcx = (regs->rcx & ~mask) | ((count - done) & mask);
+        regs->rcx = (count - done) & mask;
     return count == done;
 }
 

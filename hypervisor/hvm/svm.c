@@ -380,6 +380,12 @@ static void exit_debug(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *
     hvm_inject_exception(v, X86_DB, 0); /* DR6 is as the processor left it */
 }
 
+static void exit_int1(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
+{
+    step_over(v, regs, b, 0xf1, 1);
+    hvm_inject_exception(v, X86_DB, 0);
+}
+
 static void exit_alignment(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     hvm_inject_exception(v, X86_AC, 0);
@@ -513,7 +519,7 @@ static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_STGI] = exit_undefined,
     [VMEXIT_CLGI] = exit_undefined,
     [VMEXIT_SKINIT] = exit_undefined,
-    [VMEXIT_ICEBP] = exit_debug,
+    [VMEXIT_ICEBP] = exit_int1,
     [VMEXIT_MONITOR] = exit_undefined,
     [VMEXIT_MWAIT] = exit_undefined,
     [VMEXIT_XSETBV] = exit_xsetbv,

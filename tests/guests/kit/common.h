@@ -20,6 +20,12 @@
 #define PTE_NX (1UL << 63)
 #define PTE_MFN_MASK 0x000ffffffffff000UL
 
+#define PTE_RO (PTE_P | PTE_A | PTE_D)
+#define PTE_RW (PTE_RO | PTE_W)
+#define PTE_TABLE (PTE_P | PTE_W | PTE_U | PTE_A | PTE_D)
+#define PTE_USER_RO (PTE_RO | PTE_U)
+#define PTE_USER_RW (PTE_RW | PTE_U)
+
 #define RFLAGS_TF 0x100UL
 #define RFLAGS_IF 0x200UL
 #define RFLAGS_IOPL 0x3000UL

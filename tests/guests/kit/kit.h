@@ -12,12 +12,6 @@
 
 #define VIRT_BASE 0xffffffff80000000UL
 
-#define PTE_RO (PTE_P | PTE_A | PTE_D)
-#define PTE_RW (PTE_RO | PTE_W)
-#define PTE_TABLE (PTE_P | PTE_W | PTE_U | PTE_A | PTE_D)
-#define PTE_USER_RO (PTE_RO | PTE_U)
-#define PTE_USER_RW (PTE_RW | PTE_U)
-
 /* A free L4 slot (32) of the lower half for tests, and one more (40). */
 #define TEST_VA 0x0000100000000000UL
 #define TEST_VA2 0x0000140000000000UL

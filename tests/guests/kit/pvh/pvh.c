@@ -28,6 +28,7 @@ struct shared_info *shared_info;
 trap_hook_t *trap_hooks[256];
 struct fault kit_faults[KIT_MAX_VCPUS];
 uint8_t *user_code_page, *user_data_page;
+uint64_t user_flags = 0x202;
 
 static struct {
     uint64_t resume_sp;
@@ -275,9 +276,9 @@ void unmap_page(unsigned long va) { map_page(va, 0); }
 static void enter_user(void *unused)
 {
     (void)unused;
-    asm volatile("pushq %0; pushq %1; pushq $0x202; pushq %2; pushq %3; iretq"
+    asm volatile("pushq %0; pushq %1; pushq %4; pushq %2; pushq %3; iretq"
                  :
-                 : "i"(USER_DATA_SELECTOR), "r"(USER_DATA + PAGE_SIZE), "i"(USER_CODE64), "r"(USER_CODE)
+                 : "i"(USER_DATA_SELECTOR), "r"(USER_DATA + PAGE_SIZE), "i"(USER_CODE64), "r"(USER_CODE), "r"(user_flags)
                  : "memory");
 }
 

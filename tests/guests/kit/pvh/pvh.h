@@ -124,6 +124,7 @@ void unmap_page(unsigned long va);
 #define USER_CODE TEST_VA
 #define USER_DATA (TEST_VA + 0x100000UL)
 extern uint8_t *user_code_page, *user_data_page;
+extern uint64_t user_flags; /* it begins with them */
 void user_run(const void *code, size_t size, struct regs *r);
 #define USER_TEXT(name, text)                                                                                          \
     extern const char name[], name##_end[];                                                                            \
