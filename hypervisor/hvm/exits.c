@@ -399,11 +399,11 @@ bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t addres
         domain_crash(v->domain, "vcpu %u executes at physical address 0x%lx, where it has no memory\n", v->id, address);
         return false;
     }
-    if (write && hvm_decode(v, regs, &insn)) {
-        done = emulate_store(v, regs, &insn, address);
-    } else if (!write && decode_load(v, regs, &insn)) {
+    if (!write && decode_load(v, regs, &insn)) {
         insn_reg_write(regs, insn.reg, insn.size, insn.rex, memory_read(v, address, insn.size));
         done = true;
+    } else if (hvm_decode(v, regs, &insn)) { /* what reads and writes may come as a read (QEMU) */
+        done = emulate_store(v, regs, &insn, address);
     }
     if (!done)
         domain_crash(v->domain,

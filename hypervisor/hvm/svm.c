@@ -538,7 +538,7 @@ static __attribute__((noinline)) void exit_unknown(struct vcpu *v, struct vmcb *
 {
     const char *rule = svm_audit(b, &svm.limits);
 
-    if (b->exit_code == VMEXIT_INVALID)
+    if ((uint32_t)b->exit_code == (uint32_t)VMEXIT_INVALID) /* 32 bits in QEMU */
         domain_crash(v->domain, "the processor refuses the state of vcpu %u: %s\n", v->id, rule ? rule : "no rule found");
     else
         domain_crash(v->domain, "vcpu %u left its guest for reason 0x%lx, which Croft does not know\n", v->id,
