@@ -190,6 +190,10 @@ bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const
 {
     if (insn->op == OP_WRITE_CR && insn->reg == 4 && !get(v, HVM_CPL))
         return write_control4(v, *insn_reg(regs, insn->rm));
+    if (insn->op == OP_WRITE_CR && insn->reg == 8 && !get(v, HVM_CPL) && *insn_reg(regs, insn->rm) <= 0xf) {
+        vlapic_set_cr8(v, (uint32_t)*insn_reg(regs, insn->rm));
+        return true;
+    }
     return protection_fault(v);
 }
 

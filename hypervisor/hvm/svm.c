@@ -323,7 +323,11 @@ static void inject(struct vcpu *v, struct vmcb *b)
         b->event_injection = EVENT_VALID | EVENT_TYPE_INTR | hvm_accept_vector(v, vector);
         vector = hvm_pending_vector(v);
     }
-    set_window(b, vector >= 0);
+    set_window(b, vector >= 0 || unlikely(h->nmi_leaving && v->pv.nmi_pending));
+    if (unlikely(b->vintr & VINTR_TPR) && vector < 0 && vlapic_held_by_tpr(v))
+        b->intercepts[INTERCEPT_CR] |= INTERCEPT_WRITE(8); /* a lower TPR lets it in */
+    else
+        b->intercepts[INTERCEPT_CR] &= ~INTERCEPT_WRITE(8);
 }
 
 /* ---- Exits ---- */
@@ -409,8 +413,10 @@ static void exit_cpuid(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *
 
 static void exit_iret(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
+    /* It comes before the instruction: another NMI has to wait until that is done (svm_run). */
     b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_IRET;
-    v->hvm->nmi_blocked = false;
+    v->hvm->nmi_leaving = true;
+    v->hvm->nmi_iret_rip = regs->rip;
 }
 
 static void exit_caches(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -491,6 +497,7 @@ static void exit_register(struct vcpu *v, struct cpu_user_regs *regs, struct vmc
 
 static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_CR_WRITE + 4] = exit_register,
+    [VMEXIT_CR_WRITE + 8] = exit_register,
     [VMEXIT_DR_READ ... VMEXIT_DR_WRITE + 15] = exit_register,
     [VMEXIT_EXCEPTION + X86_DB] = exit_debug,
     [VMEXIT_EXCEPTION + X86_AC] = exit_alignment,
@@ -579,6 +586,8 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->ss = b->ss.selector;
     h->walked_page = ~0UL;
     h->exits++;
+    if (unlikely(h->nmi_leaving && regs->rip != h->nmi_iret_rip))
+        h->nmi_leaving = h->nmi_blocked = false;
     if (unlikely((b->vintr & VINTR_TPR) != cr8))
         vlapic_set_cr8(v, b->vintr & VINTR_TPR);
     if (unlikely(b->exit_int_info & EVENT_VALID))
@@ -597,6 +606,7 @@ static uint64_t svm_exits(unsigned reason, const char **name)
 {
     static const char *const names[VMEXIT_TABLE_SIZE + 1] = {
         [VMEXIT_CR_WRITE + 4] = "CR4 written",
+        [VMEXIT_CR_WRITE + 8] = "CR8 written",
         [VMEXIT_EXCEPTION + X86_DB] = "#DB",
         [VMEXIT_EXCEPTION + X86_AC] = "#AC",
         [VMEXIT_INTR] = "interrupt",

@@ -235,6 +235,15 @@ int vlapic_pending(const struct vcpu *v)
     return vector;
 }
 
+bool vlapic_held_by_tpr(const struct vcpu *v)
+{
+    const struct vlapic *l = vlapic(v);
+    int vector = highest(l->irr);
+
+    return vector >= 0 && priority_class((uint32_t)vector) > priority_class(l->isr_top) &&
+           priority_class((uint32_t)vector) <= priority_class(l->tpr) && !is_off(l);
+}
+
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
     struct vlapic *l = vlapic(v);

@@ -71,6 +71,7 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector);
 bool vlapic_is_enabled(const struct vcpu *v); /* by software: else vlapic_set_irq has no effect */
 /* The vector that the processor would take now if it could (above the processor priority), or -1. Any context. */
 int vlapic_pending(const struct vcpu *v);
+bool vlapic_held_by_tpr(const struct vcpu *v); /* there would be one with a lower TPR */
 /* The processor takes it: IRR to ISR. v is current. */
 void vlapic_accept(struct vcpu *v, uint8_t vector);
 
