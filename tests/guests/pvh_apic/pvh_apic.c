@@ -1,4 +1,4 @@
-/* run: pvh=yes time=60 */
+/* run: pvh=yes beside=yes time=60 */
 /* The local APIC and the delivery of interrupts, NMIs and events, as a PVH guest sees them. */
 #include "../kit/pvh/pvh.h"
 

@@ -1,4 +1,4 @@
-/* run: pvh=yes time=60 */
+/* run: pvh=yes beside=yes time=60 */
 /* Each instruction that makes a PVH guest leave to Croft does what the architecture says. */
 #include "../kit/pvh/pvh.h"
 

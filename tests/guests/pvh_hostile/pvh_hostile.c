@@ -1,4 +1,4 @@
-/* run: pvh=yes time=60
+/* run: pvh=yes beside=yes time=60
  * case:nowhere="d1 crashed: vcpu 0 executes at physical address 0xe0000000" case:stranger="d1 crashed: .* by an instruction that is not emulated"
  * case:triple="d1 crashed: triple fault" case:task="d1 crashed: (switches tasks by hardware|triple fault)" case:stack="d1 crashed: vcpu 0 writes to physical address 0xe00007"
  * case:interrupt="d1 crashed: vcpu 0 writes to physical address 0xe00007" case:cr3="d1 crashed: vcpu 0 (reads|writes)"

@@ -1,4 +1,4 @@
-/* run: pvh=yes vcpus=4 smp=2 time=90 case:all_init="d1 shut down: power off" */
+/* run: pvh=yes beside=yes vcpus=4 smp=2 time=90 case:all_init="d1 shut down: power off" */
 /*
  * Four vcpus: start, interrupts from each to each, off line and up again, INIT at any moment; pages that go away while others write
  * to them, and pages of Croft's that are moved about.
