@@ -250,10 +250,11 @@ static void check_shadows(void)
     asm volatile("pushfq; orq $0x200, (%%rsp); popfq; 1: nop; cli; leaq 1b(%%rip), %0" : "=r"(after) : : "memory");
     check(came_at == after, "POPF holds nothing back: at %lx, wanted %lx", came_at, after);
     came_at = 0;
-    asm volatile("movl %%ss, %%ebx; movl $0xfee00300, %%edi; sti; nop; movl $0x40060, (%%rdi); 1: movl %%ebx, %%ss; nop; cli"
-                 :
-                 :
-                 : "rbx", "rdi", "memory");
+    asm volatile(
+        "movl %%ss, %%ebx; movl $0xfee00300, %%edi; sti; nop; movl $0x40060, (%%rdi); 1: movl %%ebx, %%ss; nop; cli"
+        :
+        :
+        : "rbx", "rdi", "memory");
     check(came_at != 0, "an interrupt before MOV SS");
     trap_hooks[0x60] = NULL;
 }
@@ -368,7 +369,8 @@ static void check_events(void)
     check_equal(hypercall(__HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, U(&u), 0, 0, 0), 0);
     before = upcalls;
     event_channel_op(EVTCHNOP_send, &s);
-    check(wait_for(&upcalls, before + 1, MS) && upcalls == before + 1, "an event by the vcpu's vector: %u", upcalls - before);
+    check(wait_for(&upcalls, before + 1, MS) && upcalls == before + 1, "an event by the vcpu's vector: %u",
+          upcalls - before);
     WRITE_CR(8, 15);
     event_channel_op(EVTCHNOP_send, &s);
     spin_ns(MS);

@@ -12,7 +12,6 @@
 #define CR4_OSXSAVE (1UL << 18)
 #define CR4_PCIDE (1UL << 17)
 
-#define faults_with(code, want) faults_with_at(code, ATTEMPT(code, , ), want)
 static void faults_with_at(const char *code, struct fault f, uint64_t want)
 {
     check(f.vector == want && f.error == 0, "%s: vector %lu, error %lx", code, f.vector, f.error);
@@ -28,7 +27,8 @@ static void check_cpuid(void)
               NO_TRAP,
           "CPUID with prefixes");
     asm volatile(".byte 0x48, 0x0f, 0xa2; nop" : "+a"(a) : : "rbx", "rcx", "rdx");
-    check(ATTEMPT(".fill 14, 1, 0x66; .byte 0x0f, 0xa2", OUT(, "+a"(a), "+b"(b), "+c"(c), "+d"(d)), ).vector == GP, "CPUID of 16 bytes is #GP");
+    check(ATTEMPT(".fill 14, 1, 0x66; .byte 0x0f, 0xa2", OUT(, "+a"(a), "+b"(b), "+c"(c), "+d"(d)), ).vector == GP,
+          "CPUID of 16 bytes is #GP");
     asm volatile(".fill 13, 1, 0x2e; .byte 0x0f, 0xa2" : "+a"(a) : : "rbx", "rcx", "rdx");
     check(true, "CPUID of 15 bytes");
 }
@@ -116,8 +116,8 @@ static void check_strings(void)
           "... into a page that is not there: vector %lu, CR2 %lx, error %lx", r.f.vector, r.f.cr2, r.f.error);
     check(ones(at + 2 * PAGE_SIZE - 20, 20), "... up to it");
     r = INS("insl", va + 2 * PAGE_SIZE - 2, 1);
-    check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.to == va + 2 * PAGE_SIZE - 2, "... half of it in: CR2 %lx",
-          r.f.cr2);
+    check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.to == va + 2 * PAGE_SIZE - 2,
+          "... half of it in: CR2 %lx", r.f.cr2);
     r = INS("insb", VA_NONCANONICAL, 1);
     check(r.f.vector == GP, "... to an address that is none: vector %lu", r.f.vector);
     map_page(va, (uint64_t)first | PTE_P);
@@ -236,9 +236,7 @@ static void check_special_msrs(void)
     check(wrmsr_try(0x40000000, (uint64_t)page) == NO_TRAP && page[0] == 0xb8 && page[32 * 17 + 1] == 17 &&
               page[32 * 17 + 5] == 0x0f,
           "a hypercall page");
-    check(wrmsr_try(0xc0000100, 0x1000) == NO_TRAP &&
-              rdmsr(0xc0000100) == 0x1000,
-          "FS base");
+    check(wrmsr_try(0xc0000100, 0x1000) == NO_TRAP && rdmsr(0xc0000100) == 0x1000, "FS base");
     wrmsr(0xc0000100, 0);
     if ((cpuid(0x80000001, 0).d >> 27 & 1) != 0) {
         uint32_t aux;
@@ -263,7 +261,8 @@ static void check_cr4(void)
         struct fault f = ATTEMPT("movq %[value], %%cr4", , [value] "r"(value));
 
         now = READ_CR(4);
-        check_quiet(now == (f.vector == NO_TRAP ? value : cr4) && (f.vector == NO_TRAP || (f.vector == GP && f.error == 0)),
+        check_quiet(now == (f.vector == NO_TRAP ? value : cr4) &&
+                        (f.vector == NO_TRAP || (f.vector == GP && f.error == 0)),
                     "CR4 bit %u: vector %lu, %lx", bit, f.vector, now);
         could |= f.vector == NO_TRAP ? 1UL << bit : 0;
         WRITE_CR(4, cr4);
@@ -324,7 +323,8 @@ static void check_debug_registers(void)
     check(TRY_DR(6, 1UL << 32) == GP && TRY_DR(7, 1UL << 32) == GP, "... upper bits are #GP");
     check(ATTEMPT(".byte 0x0f, 0x21, 0xe0", OUT(, "=a"(va)), ).vector == NO_TRAP, "DR4 is DR6 without CR4.DE");
     WRITE_CR(4, cr4 | 8);
-    check(ATTEMPT(".byte 0x0f, 0x21, 0xe0", OUT(, "=a"(va)), ).vector == UD && ATTEMPT(".byte 0x0f, 0x23, 0xe8", , "a"(0x400UL)).vector == UD,
+    check(ATTEMPT(".byte 0x0f, 0x21, 0xe0", OUT(, "=a"(va)), ).vector == UD &&
+              ATTEMPT(".byte 0x0f, 0x23, 0xe8", , "a"(0x400UL)).vector == UD,
           "DR4 and DR5 are #UD with it");
     WRITE_CR(4, cr4);
     check(ATTEMPT(".byte 0x44, 0x0f, 0x21, 0xc0", OUT(, "=a"(va)), ).vector == UD, "DR8 is #UD");
@@ -365,20 +365,25 @@ static void check_general_detect(void)
 
 /* ---- What there is not ---- */
 
+/* With an address in RAX that would do */
+#define undefined(code) faults_with_at(code, ATTEMPT(code, , OUT("a"(page), "c"(0))), UD)
+
 static void check_undefined(void)
 {
-    faults_with(".byte 0x0f, 0x01, 0xd8", UD); /* VMRUN */
-    faults_with(".byte 0x0f, 0x01, 0xda", UD); /* VMLOAD */
-    faults_with(".byte 0x0f, 0x01, 0xdb", UD); /* VMSAVE */
-    faults_with(".byte 0x0f, 0x01, 0xdc", UD); /* STGI */
-    faults_with(".byte 0x0f, 0x01, 0xdd", UD); /* CLGI */
-    faults_with(".byte 0x0f, 0x01, 0xde", UD); /* SKINIT */
-    faults_with(".byte 0x0f, 0x01, 0xdf", UD); /* INVLPGA */
-    faults_with(".byte 0x0f, 0x01, 0xc1", UD); /* VMCALL */
+    void *page = page_alloc();
+
+    undefined(".byte 0x0f, 0x01, 0xd8"); /* VMRUN */
+    undefined(".byte 0x0f, 0x01, 0xda"); /* VMLOAD */
+    undefined(".byte 0x0f, 0x01, 0xdb"); /* VMSAVE */
+    undefined(".byte 0x0f, 0x01, 0xdc"); /* STGI */
+    undefined(".byte 0x0f, 0x01, 0xdd"); /* CLGI */
+    undefined(".byte 0x0f, 0x01, 0xde"); /* SKINIT */
+    undefined(".byte 0x0f, 0x01, 0xdf"); /* INVLPGA */
+    undefined(".byte 0x0f, 0x01, 0xc1"); /* VMCALL */
     check(ATTEMPT("monitor", , OUT("a"(TEST_VA), "c"(0), "d"(0))).vector == UD, "MONITOR is #UD");
     check(ATTEMPT("mwait", , OUT("a"(0), "c"(0))).vector == UD, "MWAIT is #UD");
     check(ATTEMPT("rdpmc", OUT(, "=a"((uint32_t){0}), "=d"((uint32_t){0})), "c"(0)).vector == GP, "RDPMC is #GP");
-    faults_with("ud2", UD);
+    undefined("ud2");
     check(ATTEMPT("wbinvd; invd; .byte 0x66, 0x0f, 0x09", , ).vector == NO_TRAP, "WBINVD and INVD");
 }
 
@@ -430,8 +435,8 @@ static void check_interrupts(void)
     apic_send(ICR_SELF | 0x40, 0);
     taken = 0;
     asm volatile("sti; hlt; 1: cli; leaq 1b(%%rip), %0" : "=r"(va) : : "memory");
-    check(taken == 1 && taken_rip == va, "STI and HLT with an interrupt pending: %u, at %lx, wanted %lx", taken, taken_rip,
-          va);
+    check(taken == 1 && taken_rip == va, "STI and HLT with an interrupt pending: %u, at %lx, wanted %lx", taken,
+          taken_rip, va);
     apic_write(APIC_LVT_TIMER, 0x40);
     apic_write(APIC_TIMER_DIVIDE, 0xb);
     apic_write(APIC_TIMER_INITIAL, 100000);

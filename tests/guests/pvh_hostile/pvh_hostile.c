@@ -34,7 +34,8 @@ static void triple_fault(void)
 /* Out of long mode, where there are hardware tasks, and to one. */
 extern char leave_long_mode[];
 asm(".text; leave_long_mode: pushq $0x18; pushq $1f; lretq; .code32\n"
-    "1: movl %cr0, %eax; andl $0x7fffffff, %eax; movl %eax, %cr0; movl $0xc0000080, %ecx; rdmsr; andl $~0x100, %eax; wrmsr\n"
+    "1: movl %cr0, %eax; andl $0x7fffffff, %eax; movl %eax, %cr0; movl $0xc0000080, %ecx; rdmsr; andl $~0x100, %eax; "
+    "wrmsr\n"
     "movl $0x80, %eax; ltr %ax; ljmpl $0x88, $0; ud2; .code64\n");
 
 static void task_switch(void)
@@ -120,9 +121,9 @@ static void make_places(void)
 /* What cannot be reached at all: -EFAULT */
 static void check_pointers(void)
 {
-    const unsigned long places[] = {VA_UNMAPPED, VA_NONCANONICAL, at_end,     in_hole,
-                                    beyond,      through_hole,    -8UL,       0xffff800000000000,
-                                    -1UL,        HUGE_LIST,       0xffff82800000ffff};
+    const unsigned long places[] = {
+        VA_UNMAPPED, VA_NONCANONICAL,   at_end, in_hole, beyond, through_hole, -8UL, 0xffff800000000000, -1UL,
+        HUGE_LIST,   0xffff82800000ffff};
     static const unsigned calls[][2] = {{__HYPERVISOR_xen_version, XENVER_extraversion},
                                         {__HYPERVISOR_xen_version, XENVER_get_features},
                                         {__HYPERVISOR_memory_op, XENMEM_memory_map},
@@ -148,7 +149,8 @@ static void check_pointers(void)
             long rc = hypercall(calls[k][0], calls[k][1], U(p), 1, 0, 0);
 
             /* Small requests fit in there. */
-            check_quiet(rc == -EFAULT || (places[i] == at_end && rc == -EINVAL), "call %u, %u, with an argument at %lx: %ld", calls[k][0], calls[k][1], U(p), rc);
+            check_quiet(rc == -EFAULT || (places[i] == at_end && rc == -EINVAL),
+                        "call %u, %u, with an argument at %lx: %ld", calls[k][0], calls[k][1], U(p), rc);
         }
         check_quiet(multicall(p, 3) == -EFAULT, "a multicall at %lx", U(p));
     }
@@ -158,8 +160,9 @@ static void check_pointers(void)
           "answers to a read-only page are -EFAULT");
 }
 
-USER_TEXT(user_calls, "xorl %ebx, %ebx; xorl %ebp, %ebp; 1: movl %ebx, %eax; xorl %edi, %edi; xorl %esi, %esi; vmmcall; "
-                      "cmpq $-1, %rax; jne 2f; incl %ebp; 2: incl %ebx; cmpl $64, %ebx; jb 1b; ud2");
+USER_TEXT(user_calls,
+          "xorl %ebx, %ebx; xorl %ebp, %ebp; 1: movl %ebx, %eax; xorl %edi, %edi; xorl %esi, %esi; vmmcall; "
+          "cmpq $-1, %rax; jne 2f; incl %ebp; 2: incl %ebx; cmpl $64, %ebx; jb 1b; ud2");
 
 static void check_callers(void)
 {
@@ -373,8 +376,8 @@ static void check_holes(void)
         asm volatile("movb (%4), %b0; movw (%4), %w1; movl (%4), %k2; movq (%4), %3"
                      : "+&r"(b), "+&r"(w), "+&r"(l), "=&r"(q)
                      : "r"(places[i]));
-        check_quiet(b == 0xff && w == 0xffff && l == 0xffffffff && q == ~0UL, "loads at %lx: %lx %lx %lx %lx", places[i],
-                    b, w, l, q);
+        check_quiet(b == 0xff && w == 0xffff && l == 0xffffffff && q == ~0UL, "loads at %lx: %lx %lx %lx %lx",
+                    places[i], b, w, l, q);
         asm volatile("movb %b0, (%1); movw %w0, (%1); movl %k0, (%1); movq %0, (%1); movl $7, (%1); orl $1, (%1); "
                      "andl %k0, (%1)"
                      :

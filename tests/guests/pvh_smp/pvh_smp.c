@@ -10,7 +10,7 @@
 
 static void (*volatile orders[VCPUS])(void);
 static volatile bool stop;
-static volatile unsigned targets[VCPUS], done[VCPUS];
+static volatile unsigned targets[VCPUS], ready[VCPUS];
 
 static void serve(void)
 {
@@ -18,13 +18,13 @@ static void serve(void)
 
     apic_enable();
     sti();
+    ready[v]++;
     for (;;) {
         void (*f)(void) = orders[v];
 
         if (f != NULL) {
             f();
             orders[v] = NULL;
-            done[v]++;
         }
         asm volatile("pause");
     }
@@ -49,12 +49,19 @@ static bool on(unsigned v, void (*f)(void))
     return finish(v);
 }
 
+static bool start(unsigned v)
+{
+    unsigned before = ready[v];
+
+    return check_quiet(vcpu_start(v, serve) && wait_for(&ready[v], before + 1, 5 * SECOND), "vcpu %u does not come", v);
+}
+
 static bool start_all(void)
 {
     bool ok = true;
 
     for (unsigned v = 1; v < VCPUS; v++)
-        ok &= check_quiet(vcpu_start(v, serve), "vcpu %u does not come", v);
+        ok &= start(v);
     return ok;
 }
 
@@ -178,7 +185,7 @@ static void off_and_on(void)
         apic_send(0xa0, v); /* does not wake it */
         spin_ns(1000000);
         check_quiet(interrupt_counts[v][0xa0] == before, "a halted vcpu takes interrupts");
-        check_quiet(vcpu_start(v, serve), "vcpu %u comes up again", v);
+        start(v);
         apic_send(0xa1, v);
         check_quiet(wait_for(&interrupt_counts[v][0xa1], i / 3 + 1, SECOND), "... and takes interrupts");
     }
@@ -192,7 +199,7 @@ static void off_and_on(void)
         before = spinning;
         spin_ns(2000000);
         check_quiet(before == spinning, "INIT does not stop vcpu %u", v);
-        check_quiet(vcpu_start(v, serve), "vcpu %u comes up again", v);
+        start(v);
     }
     check(kit_failures() == 0, "INIT of a running vcpu");
 }
@@ -236,7 +243,8 @@ static void init_storm(void)
     for (unsigned i = 0; i < 20; i++)
         apic_send(ICR_INIT | ICR_OTHERS | ICR_ASSERT, 0);
     spin_ns(50000000);
-    printf("   starts: %u, %u, %u\n", vcpu_starts[1] - starts[1], vcpu_starts[2] - starts[2], vcpu_starts[3] - starts[3]);
+    printf("   starts: %u, %u, %u\n", vcpu_starts[1] - starts[1], vcpu_starts[2] - starts[2],
+           vcpu_starts[3] - starts[3]);
     for (unsigned v = 1; v < VCPUS; v++)
         orders[v] = NULL;
     check(start_all(), "INIT and start-up signals from each to each, all at once");
@@ -314,7 +322,8 @@ static void page_goes(void)
         holes += load(WRITTEN + 8) == ~0UL && load(WRITTEN + 24) == ~0UL;
         spin_ns(2000000);
         clean += clear((uint64_t *)(other << 12));
-        check_quiet(remove_frame(other) == 0 && change(XENMEM_populate_physmap, frame) == 1, "round %u: it comes back", i);
+        check_quiet(remove_frame(other) == 0 && change(XENMEM_populate_physmap, frame) == 1, "round %u: it comes back",
+                    i);
     }
     stop = true;
     for (unsigned v = 1; v < VCPUS; v++)
@@ -338,7 +347,10 @@ static void move_about(void)
 
         moved[v]++;
         failed[v] += rc != 0 && rc != -ENOENT;
-        asm volatile("movl %k0, 0xf00(%1); movl 0xf00(%1), %k0" : : "r"((uint64_t)i), "r"(HOLE_AT + i % 5 * 4096) : "memory");
+        asm volatile("movl %k0, 0xf00(%1); movl 0xf00(%1), %k0"
+                     :
+                     : "r"((uint64_t)i), "r"(HOLE_AT + i % 5 * 4096)
+                     : "memory");
     }
 }
 
@@ -362,7 +374,8 @@ GUEST("pvh_smp")
 {
     apic_enable();
     sti();
-    check(start_all() && vcpu_starts[1] == 1 && vcpu_starts[2] == 1 && vcpu_starts[3] == 1, "three vcpus start, once each");
+    check(start_all() && vcpu_starts[1] == 1 && vcpu_starts[2] == 1 && vcpu_starts[3] == 1,
+          "three vcpus start, once each");
     if (argument_present("case=all_init")) {
         for (unsigned v = 1; v < VCPUS; v++)
             orders[v] = attack_all;

@@ -180,6 +180,7 @@ void kit_trap(struct regs *r)
         f->rip = r->rip;
         f->cr2 = cr2_read();
         r->rip = f->resume;
+        r->rsp = f->sp;
         r->rflags &= ~(RFLAGS_TF | RFLAGS_NT | RFLAGS_AC);
         return;
     }
@@ -278,7 +279,8 @@ static void enter_user(void *unused)
     (void)unused;
     asm volatile("pushq %0; pushq %1; pushq %4; pushq %2; pushq %3; iretq"
                  :
-                 : "i"(USER_DATA_SELECTOR), "r"(USER_DATA + PAGE_SIZE), "i"(USER_CODE64), "r"(USER_CODE), "r"(user_flags)
+                 : "i"(USER_DATA_SELECTOR), "r"(USER_DATA + PAGE_SIZE), "i"(USER_CODE64), "r"(USER_CODE),
+                   "r"(user_flags)
                  : "memory");
 }
 

@@ -53,11 +53,11 @@ uint64_t cr2_read(void);
 
 /*
  * One instruction, or a few, that may fault: ATTEMPT("code", outputs, inputs) gives the fault, whose vector is NO_TRAP if there was
- * none; the registers are as the fault had them. In the code the stack pointer must be what it was. The first input is %[resume]; use
- * names for the others.
+ * none; the registers are as the fault had them, but for the stack pointer. Operands need names; %[resume] and %[sp] are the
+ * macro's.
  */
 struct fault {
-    uint64_t resume; /* where to go on */
+    uint64_t resume, sp; /* where to go on */
     uint64_t vector, error, rip, cr2;
 };
 extern struct fault kit_faults[KIT_MAX_VCPUS];
@@ -66,9 +66,8 @@ extern struct fault kit_faults[KIT_MAX_VCPUS];
     ({                                                                                                                 \
         struct fault *attempt_fault = &kit_faults[vcpu_id()];                                                          \
         attempt_fault->vector = NO_TRAP;                                                                               \
-        asm volatile("movq $991f, %[resume]\n\t" code "\n991:\n\tmovq $0, %[resume]"                                   \
-                     : [resume] "+m"(attempt_fault->resume) outputs                                                    \
-                     : inputs                                                                                          \
+        asm volatile("movq %%rsp, %[sp]\n\tmovq $991f, %[resume]\n\t" code "\n991:\n\tmovq $0, %[resume]"              \
+                     : [resume] "+m"(attempt_fault->resume), [sp] "=m"(attempt_fault->sp)outputs:inputs                \
                      : "memory", "cc");                                                                                \
         *attempt_fault;                                                                                                \
     })
@@ -167,7 +166,7 @@ void apic_enable(void); /* SVR: on, spurious vector 0xff */
 void apic_send(uint32_t icr, unsigned vcpu);
 /* Interrupts: each vector has a count; the kit's handler counts and gives EOI, but for spurious ones (0xff). */
 extern volatile unsigned interrupt_counts[KIT_MAX_VCPUS][256];
-extern bool interrupt_no_eoi; /* the test gives EOI itself */
+extern bool interrupt_no_eoi;                                           /* the test gives EOI itself */
 bool wait_for(volatile unsigned *counter, unsigned value, uint64_t ns); /* at least that */
 
 /* Other vcpus: f runs on its stack, with interrupts disabled; it halts when f returns. False: it does not come. */
