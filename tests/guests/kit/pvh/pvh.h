@@ -53,8 +53,7 @@ uint64_t cr2_read(void);
 
 /*
  * One instruction, or a few, that may fault: ATTEMPT("code", outputs, inputs) gives the fault, whose vector is NO_TRAP if there was
- * none; the registers are as the fault had them, but for the stack pointer. Operands need names; %[resume] and %[sp] are the
- * macro's.
+ * none; the registers are as the fault had them, but for the stack pointer. Operands need names: the first two are the macro's.
  */
 struct fault {
     uint64_t resume, sp; /* where to go on */
@@ -62,12 +61,14 @@ struct fault {
 };
 extern struct fault kit_faults[KIT_MAX_VCPUS];
 #define OUT(...) __VA_ARGS__
+#define ATTEMPT_STATE "+m"(attempt_fault->resume), "=m"(attempt_fault->sp)
 #define ATTEMPT(code, outputs, inputs)                                                                                 \
     ({                                                                                                                 \
         struct fault *attempt_fault = &kit_faults[vcpu_id()];                                                          \
         attempt_fault->vector = NO_TRAP;                                                                               \
-        asm volatile("movq %%rsp, %[sp]\n\tmovq $991f, %[resume]\n\t" code "\n991:\n\tmovq $0, %[resume]"              \
-                     : [resume] "+m"(attempt_fault->resume), [sp] "=m"(attempt_fault->sp)outputs:inputs                \
+        asm volatile("movq %%rsp, %1\n\tmovq $991f, %0\n\t" code "\n991:\n\tmovq $0, %0"                               \
+                     : ATTEMPT_STATE outputs                                                                           \
+                     : OUT(inputs)                                                                                     \
                      : "memory", "cc");                                                                                \
         *attempt_fault;                                                                                                \
     })
