@@ -46,7 +46,7 @@ qemu-gdb: $(BUILD)/croft.elf $(ROOTDISK) $(INITRD)
 	@tools/qemu -S -gdb tcp:127.0.0.1:1234
 
 HV_FILES := $(wildcard $(HV)/*.[chS] $(HV)/*/*.[chS])
-C_FILES := $(filter-out %.S,$(HV_FILES)) $(wildcard tests/*/*.[ch] tests/*/*/*.[ch] bench/*.c bench/sched/*.[ch] bench/suite/micro/*.[ch])
+C_FILES := $(filter-out %.S,$(HV_FILES)) $(wildcard tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch] bench/*.c bench/sched/*.[ch] bench/suite/micro/*.[ch])
 
 # Source lines of the hypervisor (without tests), a line a folder
 lines:

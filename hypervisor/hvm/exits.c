@@ -18,6 +18,7 @@
 #define STRING_BYTES 256U
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
+#define DR6_BD (1UL << 13)
 #define DR7_ONE 0x400UL
 #define DR7_ZERO 0xd000UL /* and all above bit 31 */
 #define DR7_GD (1UL << 13)
@@ -188,6 +189,10 @@ bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const
 {
     if (insn->op == OP_WRITE_CR && insn->reg == 4 && !get(v, HVM_CPL))
         return write_control4(v, *insn_reg(regs, insn->rm));
+    if (insn->op == OP_WRITE_CR && insn->reg == 8 && !get(v, HVM_CPL) && *insn_reg(regs, insn->rm) <= 0xf) {
+        vlapic_set_cr8(v, (uint32_t)*insn_reg(regs, insn->rm));
+        return true;
+    }
     return protection_fault(v);
 }
 
@@ -224,7 +229,7 @@ bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const s
         hvm_inject_exception(v, reg > 7 ? X86_UD : X86_GP, 0);
         return false;
     }
-    if (get(v, HVM_DR7) & DR7_GD) {
+    if (unlikely(get(v, HVM_DR7) & DR7_GD)) { /* the guest asked for it: "general detect" */
         hvm_vendor->set(v, HVM_DR7, get(v, HVM_DR7) & ~DR7_GD);
         hvm_vendor->set(v, HVM_DR6, get(v, HVM_DR6) | DR6_BD);
         hvm_inject_exception(v, X86_DB, 0);
@@ -285,6 +290,17 @@ static uint64_t string_register(uint64_t old, uint64_t new, uint64_t mask)
     return mask == 0xffff ? (old & ~mask) | (new &mask) : new &mask;
 }
 
+/* A store to va, which cannot be, by the guest's own tables */
+static void store_fault(struct vcpu *v, uint64_t va)
+{
+    uint8_t byte;
+
+    hvm_vendor->set(v, HVM_CR2, va);
+    hvm_inject_exception(v, X86_PF,
+                         PFEC_WRITE | (get(v, HVM_CPL) == 3 ? PFEC_USER : 0) |
+                             (hvm_copy_from_guest(&byte, va, 1) ? 0 : PFEC_PRESENT));
+}
+
 bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned bytes, bool in, bool repeat)
 {
     uint8_t ones[STRING_BYTES];
@@ -305,11 +321,12 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
             done = min(count, (uint64_t)(STRING_BYTES / bytes));
         memset(ones, 0xff, sizeof(ones));
         to = (insn.address_size == 8 ? 0 : hvm_vendor->segment(v, SEG_ES).base) + (regs->rdi & mask);
+        if (insn.address_size == 8 && !address_canonical(to))
+            return protection_fault(v);
         left =
             get(v, HVM_CPL) == 3 ? hvm_copy_to_user(to, ones, done * bytes) : hvm_copy_to_guest(to, ones, done * bytes);
         if (left) {
-            hvm_vendor->set(v, HVM_CR2, to + done * bytes - left);
-            hvm_inject_exception(v, X86_PF, PFEC_WRITE | (get(v, HVM_CPL) == 3 ? PFEC_USER : 0));
+            store_fault(v, to + done * bytes - left);
             return false;
         }
         to = regs->rdi + (regs->rflags & EFLAGS_DF ? -(uint64_t)bytes : done * bytes);
@@ -392,11 +409,11 @@ bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t addres
         domain_crash(v->domain, "vcpu %u executes at physical address 0x%lx, where it has no memory\n", v->id, address);
         return false;
     }
-    if (write && hvm_decode(v, regs, &insn)) {
-        done = emulate_store(v, regs, &insn, address);
-    } else if (!write && decode_load(v, regs, &insn)) {
+    if (!write && decode_load(v, regs, &insn)) {
         insn_reg_write(regs, insn.reg, insn.size, insn.rex, memory_read(v, address, insn.size));
         done = true;
+    } else if (hvm_decode(v, regs, &insn)) { /* what reads and writes may come as a read (QEMU) */
+        done = emulate_store(v, regs, &insn, address);
     }
     if (!done)
         domain_crash(v->domain,

@@ -122,7 +122,7 @@ static void reset(struct vcpu *v)
     memset(&v->regs, 0, sizeof(v->regs));
     memset(h->dr, 0, sizeof(h->dr));
     h->pending_event = 0;
-    h->nmi_blocked = false;
+    h->nmi_blocked = h->nmi_leaving = false;
     v->pv.nmi_pending = false;
     v->regs.rflags = EFLAGS_MBS;
 }

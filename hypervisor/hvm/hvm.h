@@ -37,7 +37,9 @@ struct hvm_vcpu {
     uint8_t upcall_vector;     /* HVMOP_set_evtchn_upcall_vector; 0: the domain's callback vector */
     volatile bool upcall_edge; /* evtchn_upcall_pending has gone from 0 to 1 since this was last looked at */
     bool nmi_blocked;          /* until the guest's next IRET */
-    bool waits_for_startup;    /* is down until a start-up signal comes; this and the next two under d->lock */
+    bool nmi_leaving;          /* ... which is the next instruction, at: */
+    uint64_t nmi_iret_rip;
+    bool waits_for_startup; /* is down until a start-up signal comes; this and the next two under d->lock */
     volatile bool init_pending;
     volatile uint32_t startup; /* STARTUP_VALID and the vector, or 0 */
     uint64_t dr[4];

@@ -162,14 +162,15 @@ static int svm_create(struct vcpu *v)
 
 static void svm_destroy(struct vcpu *v) { free_pages(v->hvm->vmcb, 0); }
 
-/* Makes the guest come back as soon as it can take an interrupt: whatever its priority (0), or once TPR lets this class through. */
-static void set_window(struct vmcb *b, bool open, uint64_t priority)
+/* Makes the guest come back as soon as it can take an interrupt. */
+static void set_window(struct vmcb *b, bool open)
 {
-    b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_VINTR;
-    b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
     if (open) {
         b->intercepts[INTERCEPT_MISC1] |= INTERCEPT_VINTR;
-        b->vintr |= VINTR_IRQ | (priority ? priority << VINTR_PRIORITY_SHIFT : VINTR_IGNORE_TPR);
+        b->vintr |= VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT;
+    } else {
+        b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_VINTR;
+        b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
     }
 }
 
@@ -184,7 +185,7 @@ static void start(struct vcpu *v, struct vmcb *b)
     b->dr7 = DR7_RESET;
     b->interrupt_shadow = 0;
     b->cpl = 0;
-    set_window(b, false, 0);
+    set_window(b, false);
     b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_IRET;
     b->gdtr = b->idtr = (struct vmcb_segment){.limit = 0xffff};
     b->ldtr = (struct vmcb_segment){.attributes = LDT_ATTRIBUTES, .limit = 0xffff};
@@ -307,18 +308,22 @@ static void new_asid(struct vcpu *v, struct vmcb *b, unsigned cpu, uint64_t flus
     b->asid = cpus[cpu].next_asid;
 }
 
-/* What is to wait is the vector, or none (-1), and perhaps an NMI: how the guest is made to come back for it. */
-static void wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
+/* What has to wait, the vector (-1: none) or an NMI, makes the guest come back as soon as it can take it. */
+static inline void wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
 {
-    bool nmi = v->pv.nmi_pending && !v->hvm->nmi_blocked;
+    const struct hvm_vcpu *h = v->hvm;
+    bool nmi = unlikely(v->pv.nmi_pending) && (!h->nmi_blocked || h->nmi_leaving);
 
-    if (vector < 0 && !nmi && (vector = vlapic_held_by_tpr(v)) >= 0)
-        set_window(b, true, (unsigned)vector >> 4);
-    else
-        set_window(b, vector >= 0 || nmi, 0);
-    if (nmi &&
-        b->event_injection) /* it does not wait for IF, as the window does: back at once, with the event delivered */
+    if (unlikely(vector >= 0 || nmi))
+        set_window(b, true);
+    else if (b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR)
+        set_window(b, false);
+    if (unlikely(nmi && !h->nmi_blocked && b->event_injection)) /* it does not wait for IF, as the window does */
         smp_send_wake(cpu_id());
+    if (b->vintr & VINTR_TPR && vector < 0 && unlikely(vlapic_held_by_tpr(v)))
+        b->intercepts[INTERCEPT_CR] |= INTERCEPT_WRITE(8); /* a lower TPR lets it in */
+    else
+        b->intercepts[INTERCEPT_CR] &= ~INTERCEPT_WRITE(8);
 }
 
 /* One event at an entry. */
@@ -338,10 +343,7 @@ static void inject(struct vcpu *v, struct vmcb *b)
         b->event_injection = EVENT_VALID | EVENT_TYPE_INTR | hvm_accept_vector(v, vector);
         vector = hvm_pending_vector(v);
     }
-    if (unlikely(vector >= 0 || v->pv.nmi_pending || vlapic_held_by_tpr(v) >= 0))
-        wait_for_window(v, b, vector);
-    else if (b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR)
-        set_window(b, false, 0);
+    wait_for_window(v, b, vector);
 }
 
 /* ---- Exits ---- */
@@ -422,7 +424,7 @@ static void exit_debug(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *
 }
 
 /* INT1: a trap, behind the instruction */
-static void exit_icebp(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
+static void exit_int1(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
     unsigned length = length_of(v, regs, b, 0xf1, 1);
 
@@ -454,9 +456,10 @@ static void exit_cpuid(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *
 
 static void exit_iret(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
+    /* It comes before the instruction: another NMI has to wait until that is done (svm_run). */
     b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_IRET;
-    b->interrupt_shadow |= INTERRUPT_SHADOW; /* the next NMI not before IRET has read its frame */
-    v->hvm->nmi_blocked = false;
+    v->hvm->nmi_leaving = true;
+    v->hvm->nmi_iret_rip = regs->rip;
 }
 
 static void exit_caches(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -539,6 +542,7 @@ static void exit_register(struct vcpu *v, struct cpu_user_regs *regs, struct vmc
 
 static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_CR_WRITE + 4] = exit_register,
+    [VMEXIT_CR_WRITE + 8] = exit_register,
     [VMEXIT_DR_READ... VMEXIT_DR_WRITE + 15] = exit_register,
     [VMEXIT_EXCEPTION + X86_DB] = exit_debug,
     [VMEXIT_EXCEPTION + X86_AC] = exit_alignment,
@@ -567,7 +571,7 @@ static exit_handler_t *const exits[VMEXIT_TABLE_SIZE] = {
     [VMEXIT_STGI] = exit_undefined,
     [VMEXIT_CLGI] = exit_undefined,
     [VMEXIT_SKINIT] = exit_undefined,
-    [VMEXIT_ICEBP] = exit_icebp,
+    [VMEXIT_ICEBP] = exit_int1,
     [VMEXIT_MONITOR] = exit_undefined,
     [VMEXIT_MWAIT] = exit_undefined,
     [VMEXIT_XSETBV] = exit_xsetbv,
@@ -596,7 +600,7 @@ static __attribute__((noinline)) void exit_unknown(struct vcpu *v, struct vmcb *
     const char *rule = svm_audit(b, &svm.limits);
 
     cpus[cpu_id()].next_asid = svm.asids; /* if the entry was to empty the TLB of all ids, it has not */
-    if (b->exit_code == VMEXIT_INVALID)
+    if ((uint32_t)b->exit_code == (uint32_t)VMEXIT_INVALID) /* 32 bits in QEMU */
         domain_crash(v->domain, "the processor refuses the state of vcpu %u: %s\n", v->id,
                      rule ? rule : "no rule found");
     else
@@ -696,6 +700,8 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->cs = b->cs.selector;
     regs->ss = b->ss.selector;
     h->walked_page = ~0UL;
+    if (unlikely(h->nmi_leaving && regs->rip != h->nmi_iret_rip))
+        h->nmi_leaving = h->nmi_blocked = false;
     if (unlikely((b->vintr & VINTR_TPR) != cr8))
         vlapic_set_cr8(v, b->vintr & VINTR_TPR);
     if (absent)
@@ -709,6 +715,7 @@ static uint64_t svm_exits(unsigned reason, const char **name)
 {
     static const char *const names[VMEXIT_TABLE_SIZE + 1] = {
         [VMEXIT_CR_WRITE + 4] = "CR4 written",
+        [VMEXIT_CR_WRITE + 8] = "CR8 written",
         [VMEXIT_EXCEPTION + X86_DB] = "#DB",
         [VMEXIT_EXCEPTION + X86_AC] = "#AC",
         [VMEXIT_INTR] = "interrupt",

@@ -237,17 +237,16 @@ int vlapic_pending(const struct vcpu *v)
     return vector;
 }
 
-int vlapic_held_by_tpr(const struct vcpu *v)
+bool vlapic_is_idle(const struct vcpu *v) { return highest(vlapic(v)->irr) < 0; }
+
+bool vlapic_held_by_tpr(const struct vcpu *v)
 {
     const struct vlapic *l = vlapic(v);
-    int vector;
+    int vector = highest(l->irr);
 
-    if (likely(!priority_class(l->tpr)) || (vector = highest(l->irr)) < 0)
-        return -1;
-    return priority_class((uint32_t)vector) <= priority_class(l->isr_top) || is_off(l) ? -1 : vector;
+    return vector >= 0 && priority_class((uint32_t)vector) > priority_class(l->isr_top) &&
+           priority_class((uint32_t)vector) <= priority_class(l->tpr) && !is_off(l);
 }
-
-bool vlapic_is_idle(const struct vcpu *v) { return highest(vlapic(v)->irr) < 0; }
 
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {

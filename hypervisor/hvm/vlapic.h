@@ -75,8 +75,7 @@ int vlapic_pending(const struct vcpu *v);
 bool vlapic_is_idle(const struct vcpu *v);
 /* It has not, after all: ISR to IRR. No effect if the vector is not in service. v is current. */
 void vlapic_unaccept(struct vcpu *v, uint8_t vector);
-/* The highest vector that waits for TPR only, or -1: the guest may change TPR by CR8, without Croft. v is current. */
-int vlapic_held_by_tpr(const struct vcpu *v);
+bool vlapic_held_by_tpr(const struct vcpu *v); /* there would be one with a lower TPR, which the guest changes by CR8 */
 /* The processor takes it: IRR to ISR. v is current. */
 void vlapic_accept(struct vcpu *v, uint8_t vector);
 

@@ -1,4 +1,5 @@
 # Test guests: every folder here but kit/ is one; its sources and the kit give build/tests/guests/NAME.elf.
+# Those named pvh_... are PVH kernels, with the kit in kit/pvh and what of kit/ is of use to both.
 # make guests    builds and runs them all on $(GUESTS_HV), those that can also without privilege beside a victim
 # make guests-cpus    the same with 1, 2 and 4 CPUs each
 # make fuzz-guest SECONDS=3600 SEED=1    the random guest for long; what it says is in build/logs/fuzz-guest/random.log
@@ -12,6 +13,10 @@ GUESTS_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -Wall -Wextra -Werror -Wmissin
 	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fwrapv -fno-delete-null-pointer-checks \
 	-fno-tree-loop-distribute-patterns -ffile-prefix-map=$(CURDIR)=. -I$(GUESTS_DIR)/kit
 GUESTS_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/*.[cS]))
+GUESTS_PVH_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/pvh/*.[cS]) \
+	$(addprefix $(GUESTS_DIR)/kit/,checks.c print.c time.c try.S))
+guests_kit = $(if $(filter pvh_%,$(1)),$(GUESTS_PVH_KIT),$(GUESTS_KIT))
+guests_script = $(GUESTS_DIR)/kit/$(if $(filter pvh_%,$(1)),pvh/)guest.lds
 guests_objects = $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/$(1)/*.[cS]))
 GUESTS_ELFS := $(GUESTS:%=$(GUESTS_OUT)/%.elf)
 
@@ -24,9 +29,9 @@ $(GUESTS_OUT)/%.S.o: %.S
 	$(GUESTS_CC) $(GUESTS_CFLAGS) -MMD -MP -c $< -o $@
 
 define guests_link
-$(GUESTS_OUT)/$(1).elf: $(call guests_objects,$(1)) $(GUESTS_KIT) $(GUESTS_DIR)/kit/guest.lds
+$(GUESTS_OUT)/$(1).elf: $(call guests_objects,$(1)) $(call guests_kit,$(1)) $(call guests_script,$(1))
 	$(GUESTS_CC) -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack \
-		-Wl,--no-warn-rwx-segments -T $(GUESTS_DIR)/kit/guest.lds -o $$@ $$(filter %.o,$$^)
+		-Wl,--no-warn-rwx-segments -T $(call guests_script,$(1)) -o $$@ $$(filter %.o,$$^)
 endef
 $(foreach guest,$(GUESTS),$(eval $(call guests_link,$(guest))))
 
@@ -45,4 +50,4 @@ fuzz-guest: $(GUESTS_OUT)/random.elf $(GUESTS_HV)
 	@HV=$(GUESTS_HV) GUEST_ARGS="seconds=$(SECONDS) seed=$(SEED)" $(GUESTS_DIR)/run --no-icount --logs build/logs/fuzz-guest \
 		-t $$(($(SECONDS) + 300)) random; result=$$?; grep -aE '^(   |ok |FAIL )' build/logs/fuzz-guest/random.log; exit $$result
 
--include $(wildcard $(GUESTS_OUT)/$(GUESTS_DIR)/*/*.d)
+-include $(wildcard $(GUESTS_OUT)/$(GUESTS_DIR)/*/*.d $(GUESTS_OUT)/$(GUESTS_DIR)/*/*/*.d)

@@ -485,9 +485,24 @@ static void test_tpr(void **state)
     vlapic_set_irq(&vcpus[0], 0x41);
     wr(0, TPR, 0x40);
     assert_int_equal(pending(0), -1);
+    assert_true(vlapic_held_by_tpr(&vcpus[0]));
     assert_int_equal(vlapic_get_cr8(&vcpus[0]), 4);
     wr(0, TPR, 0x3f);
+    assert_false(vlapic_held_by_tpr(&vcpus[0]));
     assert_int_equal(rd(0, PPR), 0x3f);
+    take(0, 0x41);
+    vlapic_set_irq(&vcpus[0], 0x42);
+    assert_false(vlapic_held_by_tpr(&vcpus[0])); /* by what is in service */
+    wr(0, TPR, 0x50);
+    assert_false(vlapic_held_by_tpr(&vcpus[0]));
+    vlapic_set_irq(&vcpus[0], 0x51);
+    assert_true(vlapic_held_by_tpr(&vcpus[0]));
+    wr(0, TPR, 0);
+    take_and_end(0, 0x51);
+    done(0);
+    take_and_end(0, 0x42);
+    vlapic_set_irq(&vcpus[0], 0x41);
+    wr(0, TPR, 0x3f);
     take(0, 0x41);
     assert_int_equal(rd(0, PPR), 0x40);
     wr(0, TPR, 0x43);

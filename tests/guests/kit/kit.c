@@ -1,5 +1,4 @@
-/* Start-up, checks and the verdict, traps, vcpus. */
-#include <stdarg.h>
+/* Start-up, traps, vcpus. */
 #include "kit.h"
 
 uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE] __attribute__((aligned(KIT_STACK_SIZE)));
@@ -9,10 +8,6 @@ struct start_info *start_info;
 struct shared_info *shared_info = (struct shared_info *)shared_info_page;
 trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 uint64_t kit_failsafe_selectors[4];
-
-bool kit_quiet;
-static unsigned checks, failures;
-static char first_failure[200];
 
 /* What a trap without a hook does, for each vcpu: resume_sp 0 is panic. */
 static struct {
@@ -25,6 +20,16 @@ extern char kit_try_resume[];
 void kit_main(struct start_info *si);
 void kit_trap(struct regs *r);
 void kit_beside(void);
+
+const char *kit_arguments(void) { return (const char *)start_info->cmd_line; }
+
+void kit_write(const char *text, unsigned length)
+{
+    if (kit_is_child())
+        kit_child_write(text, length);
+    else
+        console_io(CONSOLEIO_write, length, (char *)text);
+}
 
 unsigned vcpu_id(void)
 {
@@ -46,101 +51,6 @@ void poweroff(void)
 
     for (;;)
         sched_op(SCHEDOP_shutdown, &s);
-}
-
-void verdict(void)
-{
-    if (checks == 0)
-        check(false, "no check was made");
-    printf("%u checks, %u failed\n", checks, failures);
-    if (failures == 0)
-        printf("GUEST %s: PASS\n", guest_name);
-    else
-        printf("GUEST %s: FAIL (%s)\n", guest_name, first_failure);
-    if (argument_present("stay")) /* whoever runs this wants to look at the hypervisor */
-        for (;;)
-            asm volatile("pause");
-    poweroff();
-}
-
-void panic(const char *format, ...)
-{
-    va_list list;
-
-    va_start(list, format);
-    printf("\nGUEST %s: FAIL (panic: ", guest_name);
-    vprintf(format, list);
-    printf(")\n");
-    va_end(list);
-    poweroff();
-}
-
-static void report(bool ok, const char *format, va_list list)
-{
-    char text[200];
-
-    vsnprintf(text, sizeof(text), format, list);
-    if (!ok || !kit_quiet)
-        printf("%s %s\n", ok ? "ok" : "FAIL", text);
-    if (!ok && failures++ == 0)
-        memcpy(first_failure, text, sizeof(first_failure));
-}
-
-bool check_at(bool ok, const char *format, ...)
-{
-    va_list list;
-
-    checks++;
-    va_start(list, format);
-    report(ok, format, list);
-    va_end(list);
-    return ok;
-}
-
-bool check_quiet_at(bool ok, const char *format, ...)
-{
-    va_list list;
-
-    checks++;
-    va_start(list, format);
-    if (!ok)
-        report(ok, format, list);
-    va_end(list);
-    return ok;
-}
-
-bool check_equal_at(const char *what, long got, long want)
-{
-    if (got == want)
-        return check(true, "%s = %ld", what, got);
-    return check(false, "%s = %ld (0x%lx), wanted %ld (0x%lx)", what, got, (unsigned long)got, want,
-                 (unsigned long)want);
-}
-
-bool check_negative_at(const char *what, long got)
-{
-    if (got < 0 && got >= -4095)
-        return check(true, "%s = %ld", what, got);
-    return check(false, "%s = %ld (0x%lx), wanted an error", what, got, (unsigned long)got);
-}
-
-unsigned kit_checks(void) { return checks; }
-unsigned kit_failures(void) { return failures; }
-
-bool argument_present(const char *word) { return strfind((const char *)start_info->cmd_line, word); }
-
-unsigned long argument_number(const char *name, unsigned long otherwise)
-{
-    unsigned long value = otherwise;
-
-    for (const char *s = (const char *)start_info->cmd_line; *s != '\0'; s++) {
-        if (!strprefix(s, name))
-            continue;
-        value = 0;
-        for (const char *digit = s + strlen(name); *digit >= '0' && *digit <= '9'; digit++)
-            value = value * 10 + (unsigned long)(*digit - '0');
-    }
-    return value;
 }
 
 void set_trap(unsigned vector, unsigned flags, void *address)
@@ -288,7 +198,7 @@ void kit_main(struct start_info *si)
         shared_info->evtchn_mask[i] = ~0UL;
     traps_setup();
     if (kit_is_child()) {
-        checks = failures = 0;
+        kit_checks_reset();
         memset(catches, 0, sizeof(catches));
         kit_child_main();
     }

@@ -8,30 +8,9 @@
 #ifndef KIT_H
 #define KIT_H
 
-#include "entries.h"
-#include "hypercall.h"
+#include "common.h"
 
 #define VIRT_BASE 0xffffffff80000000UL
-#define PAGE_SIZE 4096UL
-#define PAGE_MASK (~(PAGE_SIZE - 1))
-
-#define PTE_P 0x1UL
-#define PTE_W 0x2UL
-#define PTE_U 0x4UL
-#define PTE_PWT 0x8UL
-#define PTE_PCD 0x10UL
-#define PTE_A 0x20UL
-#define PTE_D 0x40UL
-#define PTE_PSE 0x80UL
-#define PTE_G 0x100UL
-#define PTE_NX (1UL << 63)
-#define PTE_MFN_MASK 0x000ffffffffff000UL
-
-#define PTE_RO (PTE_P | PTE_A | PTE_D)
-#define PTE_RW (PTE_RO | PTE_W)
-#define PTE_TABLE (PTE_P | PTE_W | PTE_U | PTE_A | PTE_D)
-#define PTE_USER_RO (PTE_RO | PTE_U)
-#define PTE_USER_RW (PTE_RW | PTE_U)
 
 /* A free L4 slot (32) of the lower half for tests, and one more (40). */
 #define TEST_VA 0x0000100000000000UL
@@ -40,32 +19,6 @@
 #define VA_UNMAPPED 0x00007f1234567000UL
 #define VA_NONCANONICAL 0x8000000000000000UL
 #define VA_HOLE 0xffff820000001000UL
-
-#define RFLAGS_TF 0x100UL
-#define RFLAGS_IF 0x200UL
-#define RFLAGS_IOPL 0x3000UL
-#define RFLAGS_NT 0x4000UL
-#define RFLAGS_VM 0x20000UL
-#define RFLAGS_AC 0x40000UL
-
-/* Made by start.S; the order is the order on the stack. */
-struct regs {
-    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
-    uint64_t vector;
-    uint64_t error; /* handlers leave the flags for the iret hypercall here */
-    uint64_t rip;
-    uint32_t cs;
-    uint32_t saved_mask; /* low byte: the upcall mask before this entry */
-    uint64_t rflags, rsp, ss;
-};
-
-#define GUEST(name)                                                                                                    \
-    const char guest_name[] = name;                                                                                    \
-    void guest_main(void);                                                                                             \
-    void guest_main(void)
-
-extern const char guest_name[];
-void guest_main(void);
 
 extern struct start_info *start_info;
 extern struct shared_info *shared_info;
@@ -76,46 +29,6 @@ static inline bool kit_is_child(void) { return start_info != NULL && (start_info
 void kit_child_main(void) __attribute__((noreturn));
 void kit_child_write(const char *text, unsigned length);
 
-/* Output and checks */
-void printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void vprintf(const char *format, __builtin_va_list list);
-void vsnprintf(char *to, size_t size, const char *format, __builtin_va_list list); /* cuts what does not fit */
-void panic(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-void poweroff(void) __attribute__((noreturn));
-void verdict(void) __attribute__((noreturn));
-/* One line "ok ..." or "FAIL ..."; the first failure becomes the verdict's reason. */
-bool check_at(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* As check, but silent when it is well: for checks in long loops. */
-bool check_quiet_at(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The condition is evaluated first, so that what it sets can be printed. */
-#define check(condition, ...)                                                                                          \
-    ({                                                                                                                 \
-        bool check_ok = (condition);                                                                                   \
-        check_at(check_ok, __VA_ARGS__);                                                                               \
-    })
-#define check_quiet(condition, ...)                                                                                    \
-    ({                                                                                                                 \
-        bool check_ok = (condition);                                                                                   \
-        check_quiet_at(check_ok, __VA_ARGS__);                                                                         \
-    })
-bool check_equal_at(const char *what, long got, long want);
-bool check_negative_at(const char *what, long got);
-#define check_equal(expression, want) check_equal_at(#expression, (long)(expression), (long)(want))
-#define check_negative(expression) check_negative_at(#expression, (long)(expression))
-extern bool kit_quiet; /* nothing is printed but what is wrong */
-unsigned kit_checks(void);
-unsigned kit_failures(void);
-bool argument_present(const char *word);                                  /* on the guest's command line */
-unsigned long argument_number(const char *name, unsigned long otherwise); /* "name=": the last one counts */
-
-/* Strings */
-void *memset(void *p, int c, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
-bool strprefix(const char *s, const char *prefix);
-bool strfind(const char *s, const char *part);
-
 /* Traps. A hook sees the entry first; if it returns true, the guest goes on with the registers it left. */
 typedef bool trap_hook_t(struct regs *r);
 extern trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
@@ -124,12 +37,6 @@ extern char kit_stubs[], kit_event_entry[], kit_syscall_entry[], kit_syscall32_e
     kit_nmi_entry[], kit_failsafe_entry[], kit_start[], kit_vcpu_start[];
 extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 
-/* Runs f(argument). A trap without a hook ends it: true, with the registers in *r (which may be null). */
-bool trapped(void (*f)(void *), void *argument, struct regs *r);
-/* The same by value: vector NO_TRAP if f returned. */
-#define NO_TRAP 0xffffU
-struct regs trap_of(void (*f)(void *), void *argument);
-unsigned vcpu_id(void);
 unsigned long stack_for_user_entries(unsigned vcpu);
 void traps_setup(void); /* (again) the kit's handlers and callbacks, for vcpu 0 */
 void set_trap(unsigned vector, unsigned flags, void *address); /* flags: DPL | 4 to mask events */
@@ -141,8 +48,7 @@ typedef void event_handler_t(unsigned port);
 extern event_handler_t *event_handlers[64];
 extern volatile unsigned event_counts[64];
 void event_mask(unsigned port);
-void event_unmask(unsigned port); /* delivers at once what is pending */
-struct vcpu_info *vcpu_info_of(unsigned vcpu);
+void event_unmask(unsigned port);                   /* delivers at once what is pending */
 extern struct vcpu_info *vcpu_infos[KIT_MAX_VCPUS]; /* null: in the shared info page */
 long callback_set(unsigned type, unsigned flags, void *address);
 static inline void events_disable(void)
@@ -160,12 +66,6 @@ void second_start(void);
 void second_begin(void (*f)(void *), void *argument);
 bool second_done(void);
 bool second_wait(void);
-
-/* Time */
-uint64_t tsc_read(void);
-uint64_t time_of(const struct vcpu_time_info *t); /* ns since boot, by the time page */
-uint64_t time_now(void);
-void spin_ns(uint64_t ns);
 
 /* Pages. All come zeroed, and a pool page is writable through its own address. */
 void *page_alloc(void);
@@ -228,6 +128,4 @@ static inline struct cpuid_result cpuid_native(uint32_t leaf, uint32_t subleaf)
     asm volatile("cpuid" : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
     return x;
 }
-#define barrier() asm volatile("" ::: "memory")
-
 #endif

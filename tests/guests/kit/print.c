@@ -1,6 +1,6 @@
-/* Output through console_io, a line at a time, and the few string functions that the compiler and the tests want. */
+/* Output, a line at a time, and the few string functions that the compiler and the tests want. */
 #include <stdarg.h>
-#include "kit.h"
+#include "common.h"
 
 static char line[KIT_MAX_VCPUS][256];
 static unsigned used[KIT_MAX_VCPUS];
@@ -22,10 +22,7 @@ static void put(char c)
     }
     line[v][used[v]++] = c;
     if (c == '\n' || used[v] == sizeof(line[v])) {
-        if (kit_is_child())
-            kit_child_write(line[v], used[v]);
-        else
-            console_io(CONSOLEIO_write, used[v], line[v]);
+        kit_write(line[v], used[v]);
         used[v] = 0;
     }
 }
