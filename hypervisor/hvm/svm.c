@@ -409,8 +409,6 @@ static inline void execute(struct vcpu *v, struct cpu_user_regs *regs, struct vm
         step(v, regs, b, length);
 }
 
-static bool nothing(struct vcpu *v, struct cpu_user_regs *regs) { return true; }
-
 static void exit_nothing(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b) {}
 
 static void exit_machine_check(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -462,10 +460,13 @@ static void exit_iret(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b
     v->hvm->nmi_iret_rip = regs->rip;
 }
 
+/* Its memory is write-back and it has no device that does not snoop: nothing to do. (QEMU 7.2 calls INVD WBINVD.) */
 static void exit_caches(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    /* Its memory is write-back and it has no device that does not snoop: nothing to do. */
-    execute(v, regs, b, b->exit_code == VMEXIT_INVD ? 0x080f : 0x090f, 2, nothing);
+    struct insn insn;
+
+    if (hvm_decode(v, regs, &insn) && (insn.op == OP_INVD || insn.op == OP_WBINVD))
+        step(v, regs, b, insn.length);
 }
 
 static void exit_hlt(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)

@@ -1,7 +1,7 @@
 /* run: pvh=yes beside=yes time=60
  * case:nowhere="d1 crashed: vcpu 0 executes at physical address 0xe0000000" case:stranger="d1 crashed: .* by an instruction that is not emulated"
- * case:triple="d1 crashed: triple fault" case:task="d1 crashed: (switches tasks by hardware|triple fault)" case:stack="d1 crashed: vcpu 0 writes to physical address 0xe00007"
- * case:interrupt="d1 crashed: vcpu 0 writes to physical address 0xe00007" case:cr3="d1 crashed: vcpu 0 (reads|writes)"
+ * case:triple="d1 crashed: triple fault" case:task="d1 crashed: (switches tasks by hardware|triple fault)" case:stack="d1 crashed: .* stack .* at physical address 0xe00007"
+ * case:interrupt="d1 crashed: .* stack .* at physical address 0xe00007" case:cr3="d1 crashed: .* page table, .* at physical address 0xe0000000"
  * case:nw="d1 crashed: the processor refuses the state|GUEST pvh_hostile: PASS" case:own_tables="d1 crashed"
  * case:console="d1 shut down: power off" case:halt="d1 shut down: power off" case:reset="d1 shut down: reboot" case:init="d1 shut down: power off"
  */
