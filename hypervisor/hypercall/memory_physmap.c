@@ -58,8 +58,8 @@ static int target(domid_t id, struct domain **d)
     int error = memory_target(id, d);
 
     if (!error && !(*d)->hvm) {
-        domain_put(*d);
         error = refuse(-EOPNOTSUPP, "memory_op: d%u names its memory by machine frames\n", (*d)->id);
+        domain_put(*d);
     }
     return error;
 }
