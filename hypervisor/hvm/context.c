@@ -22,7 +22,7 @@
 #define MTRR_FIXED_ON (1UL << 10)
 #define MTRR_ON (1UL << 11)
 #define MTRR_CAP (1UL << 10 | 1UL << 8 | MTRR_VCNT) /* write-combining, fixed ranges, variable ranges */
-#define MTRR_VALID (1UL << 11)                       /* of a variable range's mask */
+#define MTRR_VALID (1UL << 11)                      /* of a variable range's mask */
 #define ALL_WRITE_BACK 0x0606060606060606UL
 
 #define IS_ALIGNED_RECORD(type) _Static_assert(sizeof(type) % 8 == 0, "records stay aligned")
@@ -35,9 +35,11 @@ IS_ALIGNED_RECORD(struct hvm_vmce_vcpu);
 /* ---- CPU ---- */
 
 /* Both have these by the same names. */
+/* clang-format off */
 #define EACH_REGISTER(X)                                                                                               \
-    X(rax) X(rbx) X(rcx) X(rdx) X(rbp) X(rsi) X(rdi) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)     \
+    X(rax) X(rbx) X(rcx) X(rdx) X(rbp) X(rsi) X(rdi) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)      \
     X(rip) X(rflags)
+/* clang-format on */
 
 static uint32_t save_cpu(const struct vcpu *v, void *to)
 {
@@ -97,8 +99,8 @@ static void load_cpu(struct vcpu *v, const void *from, uint32_t length)
     h->dr[3] = c->dr3;
     h->pending_event = 0;
     if (c->pending_event & EVENT_VALID && (c->pending_event & EVENT_TYPE) != EVENT_TYPE_SOFTWARE)
-        h->pending_event = c->pending_event |
-                           (c->pending_event & EVENT_HAS_ERROR ? (uint64_t)c->error_code << EVENT_ERROR_SHIFT : 0);
+        h->pending_event =
+            c->pending_event | (c->pending_event & EVENT_HAS_ERROR ? (uint64_t)c->error_code << EVENT_ERROR_SHIFT : 0);
     h->nmi_blocked = false;
     v->pv.nmi_pending = false;
     v->pv.tsc_aux = c->msr_tsc_aux;
@@ -259,7 +261,10 @@ static const struct record {
     const char *(*check)(const struct vcpu *v, const void *from, uint32_t length);
     void (*load)(struct vcpu *v, const void *from, uint32_t length);
 } records[] = {
-#define RECORD(type, save, check, load) {HVM_SAVE_CODE(type), HVM_SAVE_LENGTH(type), #type, save, check, load}
+#define RECORD(type, save, check, load)                                                                                \
+    {                                                                                                                  \
+        HVM_SAVE_CODE(type), HVM_SAVE_LENGTH(type), #type, save, check, load                                           \
+    }
     RECORD(CPU, save_cpu, check_cpu, load_cpu),
     RECORD(LAPIC, save_lapic, check_lapic, load_lapic),
     RECORD(LAPIC_REGS, save_lapic_regs, check_lapic_regs, load_lapic_regs),

@@ -13,8 +13,9 @@
 struct domain;
 struct vcpu;
 
-size_t hvm_context_size(const struct domain *d);              /* bytes that are always enough */
-size_t hvm_context_save(const struct domain *d, uint8_t *to); /* returns how many it wrote, a multiple of 8; 'to' is aligned so */
+size_t hvm_context_size(const struct domain *d); /* bytes that are always enough */
+size_t hvm_context_save(const struct domain *d,
+                        uint8_t *to); /* returns how many it wrote, a multiple of 8; 'to' is aligned so */
 /* One record without its descriptor. Its bytes, at most 'room', or -EINVAL (no such type), -ENOENT (no such vcpu, or it has none),
  * -ENOSPC. 'to' null: how many there would be. */
 long hvm_context_save_one(const struct domain *d, unsigned type, unsigned instance, uint8_t *to, size_t room);

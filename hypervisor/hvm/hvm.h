@@ -26,7 +26,7 @@ struct hvm_domain {
     struct p2m p2m;
     uint64_t params[HVM_NR_PARAMS]; /* HVM_PARAM_* of <xen/hvm/params.h> */
     uint8_t callback_vector;        /* HVM_PARAM_CALLBACK_IRQ as a vector; 0: none */
-    uint64_t paging_pool;           /* bytes, as the tools set it: nested tables come from Croft's memory whatever it says */
+    uint64_t paging_pool; /* bytes, as the tools set it: nested tables come from Croft's memory whatever it says */
     bool croft_acpi;                /* its ACPI tables are those of domain/pvh_acpi.h */
     char debug_text[120];           /* a line from the debug port; under d->lock */
     unsigned debug_used;

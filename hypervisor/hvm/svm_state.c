@@ -13,10 +13,11 @@
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
 #define DR7_ONE 0x400UL
-#define CR0_KNOWN                                                                                                      \
-    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
+/* clang-format off */
 #define EACH_SEGMENT(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldtr)
+/* clang-format on */
 
 void svm_state_save(const struct vmcb *b, struct hvm_hw_cpu *c)
 {

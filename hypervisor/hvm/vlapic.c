@@ -909,7 +909,8 @@ static void timer_begin_anew(struct vlapic *l, uint32_t count)
         l->timer_initial = 0;
         l->timer_due = l->tsc_deadline ? deadline_ns(l->tsc_deadline) : NS_NEVER;
     } else {
-        l->timer_due = !l->timer_initial ? NS_NEVER : now() + (timer_periodic(l) ? timer_period(l) : count * timer_tick(l));
+        l->timer_due =
+            !l->timer_initial ? NS_NEVER : now() + (timer_periodic(l) ? timer_period(l) : count * timer_tick(l));
     }
     timer_arm(l);
 }

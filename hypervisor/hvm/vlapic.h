@@ -80,7 +80,8 @@ void vlapic_accept(struct vcpu *v, uint8_t vector);
  * they let through is loaded in whole. Both records in any order. A timer that counts begins with the count that the registers
  * have, or anew if they have none.
  */
-void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hidden, struct hvm_hw_lapic_regs *regs); /* either may be null */
+void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hidden,
+                 struct hvm_hw_lapic_regs *regs); /* either may be null */
 const char *vlapic_check_hidden(const struct vcpu *v, const struct hvm_hw_lapic *hidden);
 const char *vlapic_check_regs(const struct hvm_hw_lapic_regs *regs);
 void vlapic_load_hidden(struct vcpu *v, const struct hvm_hw_lapic *hidden);

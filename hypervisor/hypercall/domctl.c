@@ -110,8 +110,7 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
         return rc;
     if (c->iommu_opts || c->vmtrace_size || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED ||
         grant_version > 2) /* ssidref is for security modules, of which there are none */
-        return refuse(-EINVAL,
-                      "createdomain: an option that domains do not have (misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
+        return refuse(-EINVAL, "createdomain: an option that domains do not have (misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
                       c->arch.misc_flags, c->iommu_opts, c->vmtrace_size);
     if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS)
         return refuse(-ERANGE, "createdomain: %u vcpus, from 1 to %u are possible\n", c->max_vcpus, MAX_VCPUS);

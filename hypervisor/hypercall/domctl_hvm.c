@@ -79,7 +79,8 @@ long domctl_sethvmcontext(struct domain *d, struct xen_domctl *op)
 
     if (rc)
         return rc;
-    if (!c->size || c->size > 2 * hvm_context_size(d)) /* other Xens may have records that are none here, to be told so */
+    if (!c->size ||
+        c->size > 2 * hvm_context_size(d)) /* other Xens may have records that are none here, to be told so */
         return refuse(-EINVAL, "sethvmcontext of d%u: %u bytes; it can be about %lu\n", d->id, c->size,
                       hvm_context_size(d));
     buffer = heap_alloc(c->size);

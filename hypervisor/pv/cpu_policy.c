@@ -234,8 +234,7 @@ int sysctl_get_cpu_policy(struct xen_sysctl_cpu_policy *op)
 
     if (op->_rsvd || op->index > XEN_SYSCTL_cpu_policy_hvm_default)
         return refuse(-EINVAL, "sysctl get_cpu_policy: policy %u, reserved %u\n", op->index, op->_rsvd);
-    if (hvm_missing() &&
-        (op->index == XEN_SYSCTL_cpu_policy_hvm_max || op->index == XEN_SYSCTL_cpu_policy_hvm_default))
+    if (hvm_missing() && (op->index == XEN_SYSCTL_cpu_policy_hvm_max || op->index == XEN_SYSCTL_cpu_policy_hvm_default))
         return -EOPNOTSUPP; /* not a mistake: xen-cpuid asks for all */
     rc = put_leaves(&sources[op->index], op->leaves, &op->nr_leaves);
     return rc ? rc : put_msrs(&sources[op->index], op->msrs, &op->nr_msrs);
@@ -258,8 +257,7 @@ int sysctl_get_cpu_featureset(struct xen_sysctl_cpu_featureset *op)
     op->nr_features = ARRAY_SIZE(words);
     if (!op->features.p)
         return 0;
-    if (hvm_missing() &&
-        (op->index == XEN_SYSCTL_cpu_featureset_hvm || op->index == XEN_SYSCTL_cpu_featureset_hvm_max))
+    if (hvm_missing() && (op->index == XEN_SYSCTL_cpu_featureset_hvm || op->index == XEN_SYSCTL_cpu_featureset_hvm_max))
         return -EOPNOTSUPP;
     for (unsigned i = 0; i < n; i++) {
         value = feature_word(&sources[op->index], i);

@@ -49,7 +49,8 @@ struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t
 struct cpuid_regs cpuid_policy(const struct cpu_policy *p, const struct cpuid_view *view, uint32_t leaf,
                                uint32_t subleaf);
 
-extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_max_policy, hvm_default_policy; /* constant after cpuid_init */
+extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_max_policy,
+    hvm_default_policy;                                    /* constant after cpuid_init */
 void cpuid_init(void);                                     /* after cpu_init_boot */
 const struct cpu_policy *cpu_policy_of(const struct domain *d);
 /* Of d's kind: what it has at most, and if nobody says otherwise. */

@@ -453,10 +453,10 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(listing),      TEST(small_buffers),      TEST(featuresets),  TEST(default_costs_nothing),
-        TEST(kinds_of_domains),   TEST(dependent_features), TEST(lower_limits), TEST(refused),
-        TEST(round_trip),   TEST(dependent_features), TEST(lower_limits), TEST(refused),
-        TEST(refused_msrs), TEST(refused_calls),
+        TEST(listing),          TEST(small_buffers),      TEST(featuresets),  TEST(default_costs_nothing),
+        TEST(kinds_of_domains), TEST(dependent_features), TEST(lower_limits), TEST(refused),
+        TEST(round_trip),       TEST(dependent_features), TEST(lower_limits), TEST(refused),
+        TEST(refused_msrs),     TEST(refused_calls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

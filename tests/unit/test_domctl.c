@@ -283,7 +283,10 @@ int hvm_init_domain(struct domain *d)
     d->hvm = hvm_result ? NULL : &hvm;
     return hvm_result;
 }
-mfn_t p2m_lookup(const struct domain *d, gfn_t gfn) { return gfn.n == 10 ? MFN(5) : gfn.n == 11 ? MFN(6) : INVALID_MFN; }
+mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
+{
+    return gfn.n == 10 ? MFN(5) : gfn.n == 11 ? MFN(6) : INVALID_MFN;
+}
 size_t hvm_context_size(const struct domain *d) { return 32; }
 size_t hvm_context_save(const struct domain *d, uint8_t *to)
 {
@@ -999,12 +1002,23 @@ static void affinities_and_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(decoding),         TEST(what_comes_back),        TEST(creation),
-        TEST(creation_in_pool), TEST(creation_refused),       TEST(pages),
-        TEST(creation_in_pool), TEST(creation_of_pvh),       TEST(pages),
-        TEST(creation_in_pool), TEST(pvh_domains),       TEST(pages),
-        TEST(contexts),         TEST(extended_state),         TEST(msrs),
-        TEST(time_base),        TEST(affinities_and_weights),
+        TEST(decoding),
+        TEST(what_comes_back),
+        TEST(creation),
+        TEST(creation_in_pool),
+        TEST(creation_refused),
+        TEST(pages),
+        TEST(creation_in_pool),
+        TEST(creation_of_pvh),
+        TEST(pages),
+        TEST(creation_in_pool),
+        TEST(pvh_domains),
+        TEST(pages),
+        TEST(contexts),
+        TEST(extended_state),
+        TEST(msrs),
+        TEST(time_base),
+        TEST(affinities_and_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
