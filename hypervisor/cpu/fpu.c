@@ -243,9 +243,17 @@ unsigned fpu_state_size(void) { return area_size; }
 
 void fpu_get_state(const struct vcpu *v, void *to) { memcpy(to, &v->fpu->area, area_size); }
 
-bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
+static bool xcr0_ok(uint64_t xcr0)
 {
-    struct area *a = &v->fpu->area;
+    if ((xcr0 & ~host_mask) || !(xcr0 & XCR0_X87))
+        return false;
+    if ((xcr0 & XCR0_AVX) && !(xcr0 & XCR0_SSE))
+        return false;
+    return !(xcr0 & XCR0_AVX512) || ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && xcr0 & XCR0_AVX);
+}
+
+bool fpu_check_state(uint64_t xcr0, const void *from, size_t size)
+{
     const struct area *image = from;
 
     if (size < sizeof(*image) || image->xstate_bv & ~host_mask)
@@ -256,7 +264,14 @@ bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
     for (size_t i = area_size; i < size; i++) /* components that are not here have to be unused */
         if (((const uint8_t *)from)[i])
             return false;
-    if (!fpu_set_xcr0(v, xcr0))
+    return xcr0_ok(xcr0);
+}
+
+bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
+{
+    struct area *a = &v->fpu->area;
+
+    if (!fpu_check_state(xcr0, from, size) || !fpu_set_xcr0(v, xcr0))
         return false;
     set_initial(a);
     memcpy(a, from, min(size, (size_t)area_size));
@@ -266,11 +281,7 @@ bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
 
 bool fpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
 {
-    if ((xcr0 & ~host_mask) || !(xcr0 & XCR0_X87))
-        return false;
-    if ((xcr0 & XCR0_AVX) && !(xcr0 & XCR0_SSE))
-        return false;
-    if ((xcr0 & XCR0_AVX512) && ((xcr0 & XCR0_AVX512) != XCR0_AVX512 || !(xcr0 & XCR0_AVX)))
+    if (!xcr0_ok(xcr0))
         return false;
     v->fpu->xcr0 = xcr0;
     if (v == current)

@@ -21,7 +21,9 @@ void fpu_set_context(struct vcpu *v, const void *image);
 /* The XSAVE area of a vcpu that does not run, in the standard format: for saving a domain. Only with XSAVE. */
 unsigned fpu_state_size(void);
 void fpu_get_state(const struct vcpu *v, void *to);
-/* False, nothing changed: components or header bits that this processor would not take. 'size' may be less than a whole area. */
+/* False: components or header bits that this processor would not take. 'size' may be less than a whole area. */
+bool fpu_check_state(uint64_t xcr0, const void *from, size_t size);
+/* The same check, and if it is true the vcpu has that state. */
 bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size);
 
 void fpu_get_context(const struct vcpu *v, void *image); /* the 512 bytes of FXSAVE, of a vcpu that does not run */

@@ -30,7 +30,7 @@ static uint32_t look_at_vcpus(struct domain *d, struct xen_domctl_getdomaininfo 
 
 void domain_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
 {
-    bool shared = domain_has_shared_info(d);
+    bool shared = domain_has_shared_info(d) && !d->hvm; /* frames of PVH domains are mapped by their own numbers */
 
     memset(info, 0, sizeof(*info));
     info->domain = d->id;

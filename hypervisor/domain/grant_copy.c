@@ -1,6 +1,7 @@
 /* Copies between frames, own or granted, and the transfer of frames to other domains. See domain/grant.h. */
 #include "cpu/tlb.h"
 #include "domain/grant_private.h"
+#include "hvm/p2m.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
@@ -57,13 +58,14 @@ static int16_t open_granted(struct grant_copy_end *e)
 static int16_t open_own(struct grant_copy_end *e)
 {
     const struct domain *d = current->domain;
-    mfn_t m = MFN(e->what.u.gmfn);
+    mfn_t m = d->hvm ? p2m_lookup(d, GFN(e->what.u.gmfn)) : MFN(e->what.u.gmfn);
 
     if (e->what.domid != DOMID_SELF)
         return refuse(GNTST_permission_denied, "copy: by frame number only own frames (DOMID_SELF), not domain %u's\n",
                       e->what.domid);
     if (!frame_get(m, d))
-        return refuse(GNTST_bad_page, "copy: frame 0x%lx does not belong to the domain\n", m.n);
+        return refuse(GNTST_bad_page, "copy: frame 0x%lx does not belong to the domain\n",
+                      (unsigned long)e->what.u.gmfn);
     if (e->writable) {
         bool ok = frame_get_writable(m, d);
 
@@ -139,6 +141,8 @@ static int16_t transfer_to(struct domain *to, mfn_t m, grant_ref_t ref)
 
     if (to == from)
         return refuse(GNTST_bad_domain, "transfer: to itself\n");
+    if (to->hvm)
+        return refuse(GNTST_general_error, "transfer: to d%u, which has frame numbers of its own\n", to->id);
     if (!alloc_reserve_frame(to))
         return refuse(GNTST_general_error, "transfer: d%u has %lu of %lu pages%s\n", to->id, to->tot_pages,
                       to->max_pages, to->dying ? " and is being destroyed" : "");

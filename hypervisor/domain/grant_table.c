@@ -1,5 +1,6 @@
 /* The granter's side of grant tables: frames, versions, entries and who uses them. See domain/grant.h. */
 #include "domain/grant_private.h"
+#include "hvm/p2m.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/nospec.h"
@@ -408,6 +409,15 @@ static inline bool pin_plain(struct domain *granter, struct grant_active *a, gra
     return true;
 }
 
+/*
+ * What an entry names: a domain with nested page tables has numbers of its own. It may put another frame behind a number while an
+ * entry is in use: each user keeps the frame that was there when it came, with references. What is latched is the granter's number.
+ */
+static uint64_t machine_frame(const struct domain *granter, const struct entry *e)
+{
+    return granter->hvm && e->kind != TRANSITIVE ? p2m_lookup(granter, GFN(e->frame)).n : e->frame;
+}
+
 static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_ref_t ref, domid_t by, bool writable,
                                                  enum grant_use use, struct grant_pin *pin)
 {
@@ -415,9 +425,6 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
     uint32_t references = references_of(use);
     struct grant_active *a;
 
-    if (unlikely(granter->hvm))
-        return refuse(GNTST_general_error, "grant %u of d%u, which has translated frames: not there yet\n", ref,
-                      granter->id);
     if (unlikely(ref >= g->entries || granter->dying))
         return refuse(GNTST_bad_gntref, "grant %u of d%u: there are %u\n", ref, granter->id, g->entries);
     ref = (grant_ref_t)index_nospec(ref, g->entries);
@@ -427,7 +434,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
     if (unlikely(a->readers == MAX_USERS || a->writers == MAX_USERS))
         return refuse(GNTST_general_error, "grant %u of d%u: it has too many users\n", ref, granter->id);
     for (unsigned i = 0; i < ATTEMPTS; i++) {
-        uint64_t raw[2];
+        uint64_t raw[2], n;
         struct entry e;
 
         read_entry(g, ref, raw);
@@ -435,13 +442,14 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
             decode_v1(raw[0], &e);
         else
             decode_v2(raw, &e);
+        n = machine_frame(granter, &e);
         if (unlikely(!check(granter, ref, &e, by, writable, use)))
             return GNTST_general_error;
         if (unlikely(!as_latched(a, &e)))
             return refuse(GNTST_general_error, "grant %u of d%u: it was changed while it is in use\n", ref,
                           granter->id);
         if (likely(e.kind != TRANSITIVE)) {
-            int16_t status = take_frame(granter, ref, e.frame, by != granter->id, writable, references);
+            int16_t status = take_frame(granter, ref, n, by != granter->id, writable, references);
 
             if (unlikely(status != GNTST_okay))
                 return status;
@@ -454,7 +462,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
             a->start = e.start;
             a->length = e.length;
             *pin = (struct grant_pin){.transitive = e.kind == TRANSITIVE,
-                                      .frame = MFN(e.frame),
+                                      .frame = MFN(n),
                                       .start = e.kind == TRANSITIVE ? 0 : e.start,
                                       .length = e.length,
                                       .next_domain = e.start,
@@ -462,7 +470,7 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
             return GNTST_okay;
         }
         if (e.kind != TRANSITIVE)
-            give_frame(e.frame, writable, references);
+            give_frame(n, writable, references);
     }
     return refuse(GNTST_general_error, "grant %u of d%u: it changes all the time\n", ref, granter->id);
 }

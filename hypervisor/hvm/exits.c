@@ -23,7 +23,6 @@
 #define DR7_ZERO 0xd000UL /* and all above bit 31 */
 #define DR7_GD (1UL << 13)
 #define DR6_BD (1UL << 13)
-#define EFER_GUEST (EFER_SCE | EFER_LME | EFER_NXE)
 
 static uint64_t get(const struct vcpu *v, enum hvm_reg reg) { return hvm_vendor->get(v, reg); }
 
@@ -79,14 +78,21 @@ static bool write_efer(struct vcpu *v, uint64_t value)
     return true;
 }
 
-static bool write_pat(struct vcpu *v, uint64_t value)
+bool hvm_pat_legal(uint64_t pat)
 {
     for (unsigned i = 0; i < 64; i += 8) {
-        uint64_t type = value >> i & 0xff;
+        uint64_t type = pat >> i & 0xff;
 
         if (type > 7 || type == 2 || type == 3)
             return false;
     }
+    return true;
+}
+
+static bool write_pat(struct vcpu *v, uint64_t value)
+{
+    if (!hvm_pat_legal(value))
+        return false;
     hvm_vendor->set(v, HVM_PAT, value);
     return true;
 }
@@ -165,7 +171,7 @@ bool hvm_exit_xsetbv(struct vcpu *v, struct cpu_user_regs *regs)
 
 /* ---- Control and debug registers ---- */
 
-static uint64_t cr4_allowed(const struct vcpu *v)
+uint64_t hvm_cr4_allowed(const struct vcpu *v)
 {
     const struct cpu_policy *p = cpu_policy_of(v->domain);
 
@@ -177,7 +183,7 @@ static bool write_control4(struct vcpu *v, uint64_t value)
 {
     bool long_mode = get(v, HVM_EFER) & EFER_LMA;
 
-    if (value & ~cr4_allowed(v) || (long_mode && !(value & CR4_PAE)))
+    if (value & ~hvm_cr4_allowed(v) || (long_mode && !(value & CR4_PAE)))
         return protection_fault(v);
     if (value & ~get(v, HVM_CR4) & CR4_PCIDE && (!long_mode || get(v, HVM_CR3) & 0xfff))
         return protection_fault(v);

@@ -71,6 +71,7 @@ int hvm_init_domain(struct domain *d)
     d->hvm = new_object(struct hvm_domain);
     if (!d->hvm)
         return -ENOMEM;
+    d->hvm->params[HVM_PARAM_TRIPLE_FAULT_REASON] = SHUTDOWN_crash;
     error = p2m_init(d);
     if (error) {
         heap_free(d->hvm);
@@ -237,6 +238,18 @@ void hvm_halt_for_good(struct vcpu *v)
         domain_shutdown(v->domain, SHUTDOWN_poweroff);
     else
         vcpu_sleep(v);
+}
+
+void hvm_triple_fault(struct vcpu *v, uint64_t rip)
+{
+    uint64_t reason = v->domain->hvm->params[HVM_PARAM_TRIPLE_FAULT_REASON];
+
+    if (reason == SHUTDOWN_crash) {
+        domain_crash(v->domain, "triple fault of vcpu %u at rip 0x%lx\n", v->id, rip);
+        return;
+    }
+    log_info("%s: triple fault of vcpu %u at rip 0x%lx\n", v->domain->name, v->id, rip);
+    domain_shutdown(v->domain, (int)reason);
 }
 
 /* ---- What waits to be injected ---- */

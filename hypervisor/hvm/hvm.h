@@ -8,6 +8,7 @@
  *   p2m.c      nested page tables: the guest's physical memory
  *   walk.c     the guest's own page tables, for hypercalls and instructions
  *   vlapic.c   its local APIC
+ *   context.c  its processors' state in the ABI's form, for the tools: hvm/context.h; svm_state.c: AMD-V's part of it
  */
 #ifndef HVM_HVM_H
 #define HVM_HVM_H
@@ -25,8 +26,9 @@ struct hvm_domain {
     struct p2m p2m;
     uint64_t params[HVM_NR_PARAMS]; /* HVM_PARAM_* of <xen/hvm/params.h> */
     uint8_t callback_vector;        /* HVM_PARAM_CALLBACK_IRQ as a vector; 0: none */
-    bool croft_acpi;                /* its ACPI tables are those of domain/pvh_acpi.h */
-    char debug_text[120];           /* a line from the debug port; under d->lock */
+    uint64_t paging_pool; /* bytes, as the tools set it: nested tables come from Croft's memory whatever it says */
+    bool croft_acpi;      /* its ACPI tables are those of domain/pvh_acpi.h */
+    char debug_text[120]; /* a line from the debug port; under d->lock */
     unsigned debug_used;
 };
 

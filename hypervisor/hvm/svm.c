@@ -17,6 +17,7 @@
 #include "cpu/speculation.h"
 #include "domain/domain.h"
 #include "hvm/svm_audit.h"
+#include "hvm/svm_state.h"
 #include "hvm/vendor.h"
 #include "hvm/vmcb.h"
 #include "lib/log.h"
@@ -286,6 +287,26 @@ static struct hvm_segment svm_segment(const struct vcpu *v, enum insn_segment wh
     return (struct hvm_segment){s->selector, s->attributes, s->limit, s->base};
 }
 
+static void svm_save(const struct vcpu *v, struct hvm_hw_cpu *c) { svm_state_save(v->hvm->vmcb, c); }
+
+static const char *svm_check(const struct vcpu *v, const struct hvm_hw_cpu *c)
+{
+    struct vmcb *scratch = alloc_pages(0);
+    const char *why = "no memory to check it";
+
+    if (scratch) {
+        why = svm_state_check(v->hvm->vmcb, c, &svm.limits, scratch);
+        free_pages(scratch, 0);
+    }
+    return why;
+}
+
+static void svm_load(struct vcpu *v, const struct hvm_hw_cpu *c)
+{
+    svm_state_load(v->hvm->vmcb, c);
+    v->hvm->asid_generation = 0; /* nothing of what its TLB holds is this state's */
+}
+
 static void svm_switch_in(struct vcpu *v) {}
 
 static void svm_report(const struct vcpu *v) { svm_dump(v->hvm->vmcb); }
@@ -515,7 +536,7 @@ static void exit_task_switch(struct vcpu *v, struct cpu_user_regs *regs, struct 
 
 static void exit_shutdown(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
 {
-    domain_crash(v->domain, "triple fault of vcpu %u at rip 0x%lx\n", v->id, (unsigned long)regs->rip);
+    hvm_triple_fault(v, regs->rip);
 }
 
 static void exit_vmmcall(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b)
@@ -750,6 +771,9 @@ const struct hvm_vendor hvm_svm = {
     .get = svm_get,
     .set = svm_set,
     .segment = svm_segment,
+    .save = svm_save,
+    .check = svm_check,
+    .load = svm_load,
     .run = svm_run,
     .switch_in = svm_switch_in,
     .report = svm_report,

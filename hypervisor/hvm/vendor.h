@@ -33,6 +33,14 @@ struct hvm_vendor {
     uint64_t (*get)(const struct vcpu *v, enum hvm_reg reg);
     void (*set)(struct vcpu *v, enum hvm_reg reg, uint64_t value);
     struct hvm_segment (*segment)(const struct vcpu *v, enum insn_segment which);
+    /*
+     * The state that is not in cpu_user_regs, in the ABI's form; v does not run. save fills in what it has of the record. check: null,
+     * or what of it, the pending event included, this processor would not take, one line; it changes nothing. load: what the check
+     * let through.
+     */
+    void (*save)(const struct vcpu *v, struct hvm_hw_cpu *c);
+    const char *(*check)(const struct vcpu *v, const struct hvm_hw_cpu *c);
+    void (*load)(struct vcpu *v, const struct hvm_hw_cpu *c);
     /* Enters the guest once and answers why it came back. Interrupts disabled, enabled when it returns. */
     void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
     void (*switch_in)(struct vcpu *v); /* interrupts disabled */
@@ -49,12 +57,16 @@ int hvm_pending_vector(struct vcpu *v);                /* that the guest has to 
 uint8_t hvm_accept_vector(struct vcpu *v, int vector); /* it takes it now: what hvm_pending_vector gave, as a vector */
 bool hvm_take_nmi(struct vcpu *v);                     /* one is to be injected now */
 void hvm_halt_for_good(struct vcpu *v);                /* HLT with interrupts disabled */
+void hvm_triple_fault(struct vcpu *v, uint64_t rip);   /* the processor shut down */
 void hvm_load_breakpoints(const struct vcpu *v);       /* DR0-3 */
 
 /*
  * exits.c: what the guest did. True: it is done, and the caller steps over the instruction. False: an exception waits, or the
  * instruction is to be executed again.
  */
+#define EFER_GUEST (EFER_SCE | EFER_LME | EFER_NXE) /* what it may write; LMA follows */
+uint64_t hvm_cr4_allowed(const struct vcpu *v);
+bool hvm_pat_legal(uint64_t pat);
 bool hvm_exit_cpuid(struct vcpu *v, struct cpu_user_regs *regs);
 bool hvm_exit_rdmsr(struct vcpu *v, struct cpu_user_regs *regs);
 bool hvm_exit_wrmsr(struct vcpu *v, struct cpu_user_regs *regs);

@@ -852,3 +852,126 @@ void vlapic_destroy(struct vcpu *v)
     spin_unlock(&l->timer_lock);
     timer_kill(&l->timer);
 }
+
+/* ---- In the ABI's form ---- */
+
+#define HARDWARE_DISABLED 1U /* of 'disabled': by its base register, by SVR */
+#define SOFTWARE_DISABLED 2U
+
+static uint32_t record_read(const struct hvm_hw_lapic_regs *r, unsigned reg)
+{
+    return *(const uint32_t *)(r->data + reg * 16);
+}
+
+static void record_vectors(const struct hvm_hw_lapic_regs *r, unsigned reg, uint64_t *vectors)
+{
+    for (unsigned i = 0; i < 4; i++)
+        vectors[i] = record_read(r, reg + 2 * i) | (uint64_t)record_read(r, reg + 2 * i + 1) << 32;
+}
+
+/* timer_lock is held. What is due already counts no more. */
+static uint32_t count_now(const struct vlapic *l, ns_t t) { return t < l->timer_due ? timer_count(l, t) : 0; }
+
+void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hidden, struct hvm_hw_lapic_regs *regs)
+{
+    struct vlapic *l = vlapic(v);
+
+    spin_lock(&l->timer_lock);
+    if (hidden)
+        *hidden = (struct hvm_hw_lapic){.apic_base_msr = l->base,
+                                        .disabled = (is_off(l) ? HARDWARE_DISABLED : 0) |
+                                                    (is_enabled(l) ? 0 : SOFTWARE_DISABLED),
+                                        .timer_divisor = (uint32_t)(timer_tick(l) / APIC_TIMER_TICK_NS),
+                                        .tdt_msr = l->tsc_deadline};
+    for (unsigned reg = 0; regs && reg < APIC_REGISTERS; reg++) {
+        uint32_t *to = (uint32_t *)(regs->data + reg * 16);
+
+        to[0] = to[1] = to[2] = to[3] = 0;
+        if (registers[reg].access & (XR | MR))
+            to[0] = reg == APIC_TIMER_CURRENT ? count_now(l, now()) : read_register(l, reg);
+    }
+    spin_unlock(&l->timer_lock);
+}
+
+const char *vlapic_check_hidden(const struct vcpu *v, const struct hvm_hw_lapic *hidden)
+{
+    const uint64_t modes = APIC_BASE_EN | APIC_BASE_EXTD;
+
+    if ((hidden->apic_base_msr & ~(modes | APIC_BASE_BSP)) != APIC_BASE_ADDRESS)
+        return "its APIC is not at the usual address";
+    if ((hidden->apic_base_msr & modes) == APIC_BASE_EXTD)
+        return "its APIC is in no mode that there is";
+    if (!(hidden->apic_base_msr & APIC_BASE_BSP) != (v->id != 0))
+        return "vcpu 0 is the boot processor, and no other";
+    return NULL;
+}
+
+const char *vlapic_check_regs(const struct hvm_hw_lapic_regs *regs)
+{
+    uint64_t requested[4], in_service[4];
+
+    for (unsigned reg = APIC_LVT; reg < APIC_LVT + LVT_COUNT; reg++)
+        if (record_read(regs, reg) & ~registers[reg].bits)
+            return "an entry of its APIC's vector table has reserved bits";
+    if ((record_read(regs, APIC_LVT + LVT_TIMER) & LVT_TIMER_MODE) == LVT_TIMER_MODE)
+        return "its APIC's timer is in no mode that there is";
+    if (record_read(regs, APIC_SVR) & ~registers[APIC_SVR].bits || record_read(regs, APIC_TPR) >> 8 ||
+        record_read(regs, APIC_TIMER_DIVIDE) & ~TIMER_DIVIDE_BITS)
+        return "a register of its APIC has reserved bits";
+    record_vectors(regs, APIC_IRR, requested);
+    record_vectors(regs, APIC_ISR, in_service);
+    if ((requested[0] | in_service[0]) & ((1UL << FIRST_VECTOR) - 1))
+        return "its APIC has an interrupt below vector 16";
+    return NULL;
+}
+
+/* timer_lock is held: what the registers say of the timer is new. */
+static void timer_begin_anew(struct vlapic *l, uint32_t count)
+{
+    if (timer_has_deadline(l)) {
+        l->timer_initial = 0;
+        l->timer_due = l->tsc_deadline ? deadline_ns(l->tsc_deadline) : NS_NEVER;
+    } else {
+        l->timer_due =
+            !l->timer_initial ? NS_NEVER : now() + (timer_periodic(l) ? timer_period(l) : count * timer_tick(l));
+    }
+    timer_arm(l);
+}
+
+void vlapic_load_hidden(struct vcpu *v, const struct hvm_hw_lapic *hidden)
+{
+    struct vlapic *l = vlapic(v);
+
+    spin_lock(&l->timer_lock);
+    WRITE_ONCE(l->base, hidden->apic_base_msr);
+    l->tsc_deadline = hidden->tdt_msr;
+    if (timer_has_deadline(l))
+        timer_begin_anew(l, 0);
+    spin_unlock(&l->timer_lock);
+}
+
+void vlapic_load_regs(struct vcpu *v, const struct hvm_hw_lapic_regs *regs)
+{
+    struct vlapic *l = vlapic(v);
+    uint32_t masked = record_read(regs, APIC_SVR) & SVR_ENABLE ? 0 : LVT_MASKED, count;
+
+    spin_lock(&l->timer_lock);
+    WRITE_ONCE(l->svr, record_read(regs, APIC_SVR));
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        WRITE_ONCE(l->lvt[i], (record_read(regs, APIC_LVT + i) & ~(LVT_PENDING | LVT_REMOTE_IRR)) | masked);
+    record_vectors(regs, APIC_IRR, l->irr);
+    record_vectors(regs, APIC_ISR, l->isr);
+    l->isr_top = (uint32_t)max(highest(l->isr), 0);
+    set_tpr(l, record_read(regs, APIC_TPR));
+    WRITE_ONCE(l->ldr, record_read(regs, APIC_LDR) & XAPIC_DESTINATION); /* in x2APIC mode it follows from the id */
+    WRITE_ONCE(l->dfr, record_read(regs, APIC_DFR) | ~DFR_MODEL);
+    l->icr_low = record_read(regs, APIC_ICR) & ICR_BITS & ~ICR_PENDING;
+    l->icr_high = record_read(regs, APIC_ICR_HIGH);
+    l->esr = record_read(regs, APIC_ESR) & VECTOR_BITS;
+    l->esr_pending = 0;
+    l->timer_divide = record_read(regs, APIC_TIMER_DIVIDE);
+    l->timer_initial = record_read(regs, APIC_TIMER_INITIAL);
+    count = min(record_read(regs, APIC_TIMER_CURRENT), l->timer_initial);
+    timer_begin_anew(l, count ? count : l->timer_initial);
+    spin_unlock(&l->timer_lock);
+}

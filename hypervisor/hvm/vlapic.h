@@ -11,6 +11,7 @@
 #ifndef HVM_VLAPIC_H
 #define HVM_VLAPIC_H
 
+#include "hypercall/abi.h"
 #include "lib/spinlock.h"
 #include "sched/timer.h"
 
@@ -78,6 +79,18 @@ void vlapic_unaccept(struct vcpu *v, uint8_t vector);
 bool vlapic_held_by_tpr(const struct vcpu *v); /* there would be one with a lower TPR, which the guest changes by CR8 */
 /* The processor takes it: IRR to ISR. v is current. */
 void vlapic_accept(struct vcpu *v, uint8_t vector);
+
+/*
+ * The APIC in the form of <xen/arch-x86/hvm/save.h>, of a vcpu that does not run. The checks tell what cannot be loaded, or null; what
+ * they let through is loaded in whole. Both records in any order. A timer that counts begins with the count that the registers
+ * have, or anew if they have none.
+ */
+void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hidden,
+                 struct hvm_hw_lapic_regs *regs); /* either may be null */
+const char *vlapic_check_hidden(const struct vcpu *v, const struct hvm_hw_lapic *hidden);
+const char *vlapic_check_regs(const struct hvm_hw_lapic_regs *regs);
+void vlapic_load_hidden(struct vcpu *v, const struct hvm_hw_lapic *hidden);
+void vlapic_load_regs(struct vcpu *v, const struct hvm_hw_lapic_regs *regs);
 
 /* Implemented by hvm.c: signals to other vcpus. */
 void hvm_signal_nmi(struct vcpu *v);

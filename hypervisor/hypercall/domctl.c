@@ -6,6 +6,7 @@
 
 #include "domain/domain_info.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -70,6 +71,33 @@ static long create_numbered(unsigned wanted, unsigned vcpus, struct domain **out
     return refuse(-ENFILE, "createdomain: all domain numbers are in use\n");
 }
 
+#define KINDS "PV and PVH domains are there (type = \"pv\" or \"pvh\" in xl's configuration)"
+/* Of no meaning with nested paging: how shadow page tables are kept */
+#define HVM_FLAGS (XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_oos_off)
+
+/* Is it a domain of a kind that there is: PV, or with the processor's help and a local APIC, nothing else emulated? */
+static long check_kind(const struct xen_domctl_createdomain *c)
+{
+    bool hvm = c->flags & XEN_DOMCTL_CDF_hvm;
+    uint32_t emulated = c->arch.emulation_flags;
+
+    if (c->flags & ~(XEN_DOMCTL_CDF_xs_domain | HVM_FLAGS))
+        return refuse(-EINVAL, "createdomain: flags 0x%x: no IOMMU, no virtual PMU, no nested virtualisation\n",
+                      c->flags);
+    if (!hvm && (c->flags & HVM_FLAGS || emulated))
+        return refuse(-EINVAL, "createdomain: flags 0x%x, emulation 0x%x without HVM; " KINDS "\n", c->flags, emulated);
+    if (!hvm)
+        return 0;
+    if (emulated != XEN_X86_EMU_LAPIC)
+        return refuse(-EINVAL, "createdomain: devices to be emulated, 0x%x (HVM); " KINDS "\n", emulated);
+    if (!(c->flags & XEN_DOMCTL_CDF_hap))
+        return refuse(-EINVAL, "createdomain: PVH without nested paging (hap = 0)\n");
+    if (hvm_missing())
+        return refuse(-EOPNOTSUPP, "createdomain: PVH is not possible on this machine: %s; use type = \"pv\"\n",
+                      hvm_missing());
+    return 0;
+}
+
 static long createdomain(struct domain *unused, struct xen_domctl *op)
 {
     const struct xen_domctl_createdomain *c = &op->u.createdomain;
@@ -77,23 +105,23 @@ static long createdomain(struct domain *unused, struct xen_domctl *op)
     struct domain *d;
     long rc;
 
-    if (c->flags & (XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_nested_virt | XEN_DOMCTL_CDF_oos_off))
-        return refuse(-EINVAL,
-                      "createdomain: flags 0x%x: only PV domains are there (type = \"pv\" in xl's configuration)\n",
-                      c->flags);
-    if (c->flags & ~XEN_DOMCTL_CDF_xs_domain)
-        return refuse(-EINVAL, "createdomain: flags 0x%x: no IOMMU, no virtual PMU\n", c->flags);
-    if (c->iommu_opts || c->vmtrace_size || c->arch.emulation_flags || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED ||
+    rc = check_kind(c);
+    if (rc)
+        return rc;
+    if (c->iommu_opts || c->vmtrace_size || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED ||
         grant_version > 2) /* ssidref is for security modules, of which there are none */
-        return refuse(
-            -EINVAL,
-            "createdomain: an option that PV domains do not have (emulation 0x%x, misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
-            c->arch.emulation_flags, c->arch.misc_flags, c->iommu_opts, c->vmtrace_size);
+        return refuse(-EINVAL, "createdomain: an option that domains do not have (misc 0x%x, IOMMU 0x%x, trace 0x%x)\n",
+                      c->arch.misc_flags, c->iommu_opts, c->vmtrace_size);
     if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS)
         return refuse(-ERANGE, "createdomain: %u vcpus, from 1 to %u are possible\n", c->max_vcpus, MAX_VCPUS);
     rc = create_numbered(op->domain, c->max_vcpus, &d);
     if (rc)
         return rc;
+    rc = c->flags & XEN_DOMCTL_CDF_hvm ? hvm_init_domain(d) : 0;
+    if (rc) {
+        guest_log(LOG_WARNING, "createdomain: no nested page tables for d%u: %ld\n", d->id, rc);
+        goto failed;
+    }
     rc = pool_join(d, c->cpupool_id);
     if (rc) {
         guest_log(LOG_WARNING, "createdomain: CPU pool %u %s\n", c->cpupool_id,
@@ -305,12 +333,6 @@ static long set_cpu_policy(struct domain *d, struct xen_domctl *op)
     return domctl_set_cpu_policy(d, &op->u.cpu_policy);
 }
 
-/* Domains without shadow or nested tables have no pool of pages for them. */
-static long get_paging_mempool_size(struct domain *d, struct xen_domctl *op)
-{
-    return refuse(-EOPNOTSUPP, "paging pool of d%u, which is PV\n", d->id);
-}
-
 long domctl_read_cpumap(cpumask_t *mask, const struct xenctl_bitmap *map)
 {
     uint32_t bits = min(map->nr_bits, (uint32_t)NR_CPUS);
@@ -340,10 +362,11 @@ static const struct {
     domctl_handler_t *handler;
     const char *name;
     enum { NEVER, IF_DONE, ALWAYS } copy_back;
-    bool pv_only; /* of domains that name their frames as the machine does: others have no such state, or not yet */
+    enum { BOTH, PV_ONLY, HVM_ONLY } of; /* other domains have no such state */
 } operations[] = {
-#define OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, false}
-#define PV_OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, true}
+#define OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, BOTH}
+#define PV_OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, PV_ONLY}
+#define HVM_OP(n, h, back) [XEN_DOMCTL_##n] = {h, #n, back, HVM_ONLY}
     OP(createdomain, createdomain, IF_DONE),
     OP(destroydomain, destroydomain, NEVER),
     OP(pausedomain, pausedomain, NEVER),
@@ -361,10 +384,14 @@ static const struct {
     OP(getnodeaffinity, getnodeaffinity, IF_DONE),
     OP(set_virq_handler, set_virq_handler, NEVER),
     OP(get_cpu_policy, get_cpu_policy, IF_DONE),
-    PV_OP(set_cpu_policy, set_cpu_policy, ALWAYS),
-    OP(get_paging_mempool_size, get_paging_mempool_size, IF_DONE),
-    PV_OP(setvcpucontext, domctl_setvcpucontext, NEVER),
-    PV_OP(getvcpucontext, domctl_getvcpucontext, IF_DONE),
+    OP(set_cpu_policy, set_cpu_policy, ALWAYS),
+    HVM_OP(get_paging_mempool_size, domctl_get_paging_mempool_size, IF_DONE),
+    HVM_OP(set_paging_mempool_size, domctl_set_paging_mempool_size, NEVER),
+    HVM_OP(gethvmcontext, domctl_gethvmcontext, IF_DONE),
+    HVM_OP(gethvmcontext_partial, domctl_gethvmcontext_partial, IF_DONE),
+    HVM_OP(sethvmcontext, domctl_sethvmcontext, NEVER),
+    OP(setvcpucontext, domctl_setvcpucontext, NEVER),
+    OP(getvcpucontext, domctl_getvcpucontext, IF_DONE),
     OP(getvcpuinfo, domctl_getvcpuinfo, IF_DONE),
     OP(setvcpuaffinity, domctl_setvcpuaffinity, IF_DONE),
     OP(getvcpuaffinity, domctl_getvcpuaffinity, IF_DONE),
@@ -377,8 +404,8 @@ static const struct {
     PV_OP(set_vcpu_msrs, domctl_set_vcpu_msrs, NEVER),
     OP(gettscinfo, domctl_gettscinfo, IF_DONE),
     OP(settscinfo, domctl_settscinfo, NEVER),
-    PV_OP(getpageframeinfo3, domctl_getpageframeinfo3, IF_DONE),
-    PV_OP(shadow_op, domctl_shadow_op, IF_DONE),
+    OP(getpageframeinfo3, domctl_getpageframeinfo3, IF_DONE),
+    OP(shadow_op, domctl_shadow_op, IF_DONE),
 };
 
 long hypercall_domctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
@@ -400,8 +427,9 @@ long hypercall_domctl(uint64_t arg, uint64_t a2, uint64_t a3, uint64_t a4, uint6
         if (!d)
             return -ESRCH; /* tools ask whether a domain is still there: no log line */
     }
-    if (d && d->hvm && operations[op.cmd].pv_only) {
-        rc = refuse(-EOPNOTSUPP, "domctl %s of d%u: not for PVH domains yet\n", operations[op.cmd].name, d->id);
+    if (d && operations[op.cmd].of == (d->hvm ? PV_ONLY : HVM_ONLY)) {
+        rc = refuse(-EOPNOTSUPP, "domctl %s of d%u: not for %s domains\n", operations[op.cmd].name, d->id,
+                    d->hvm ? "PVH" : "PV");
         domain_put(d);
         return rc;
     }

@@ -22,6 +22,9 @@ domctl_handler_t domctl_setvcpucontext, domctl_getvcpucontext, domctl_getvcpuinf
 domctl_handler_t domctl_get_ext_vcpucontext, domctl_set_ext_vcpucontext, domctl_getvcpuextstate, domctl_setvcpuextstate,
     domctl_get_vcpu_msrs, domctl_set_vcpu_msrs, domctl_gettscinfo, domctl_settscinfo, domctl_getpageframeinfo3,
     domctl_shadow_op;
+/* domctl_hvm.c: of PVH domains only */
+domctl_handler_t domctl_gethvmcontext, domctl_gethvmcontext_partial, domctl_sethvmcontext,
+    domctl_get_paging_mempool_size, domctl_set_paging_mempool_size;
 
 /* The tools' bitmaps of CPUs. -EFAULT; bits beyond NR_CPUS are dropped, or zero. */
 long domctl_read_cpumap(cpumask_t *mask, const struct xenctl_bitmap *map);

@@ -6,6 +6,7 @@
 #include "cpu/fpu.h"
 #include "cpu/instr.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/domctl.h"
 #include "lib/log.h"
@@ -221,6 +222,19 @@ long domctl_gettscinfo(struct domain *d, struct xen_domctl *op)
     return 0;
 }
 
+/* Of a PVH domain: is there RAM of its own behind the number? What Croft shares with it, nobody saves. */
+static uint32_t translated_frame_info(const struct domain *d, uint64_t gfn)
+{
+    mfn_t m = p2m_lookup(d, GFN(gfn));
+    bool own = frame_get(m, d);
+
+    if (!own)
+        return XEN_DOMCTL_PFINFO_XTAB;
+    own = !(frame_of(m)->control & FRAME_SHARED);
+    frame_put(m);
+    return own ? XEN_DOMCTL_PFINFO_NOTAB : XEN_DOMCTL_PFINFO_XTAB;
+}
+
 /* What kind of frame the tools have before them: for each machine frame its table level, and whether it is pinned. */
 static uint32_t frame_info(const struct domain *d, mfn_t m)
 {
@@ -251,7 +265,7 @@ long domctl_getpageframeinfo3(struct domain *d, struct xen_domctl *op)
 
         if (copy_from_handle(&frame, g->array, i, 1))
             return -EFAULT;
-        frame = frame_info(d, MFN(frame));
+        frame = d->hvm ? translated_frame_info(d, frame) : frame_info(d, MFN(frame));
         if (copy_to_handle(g->array, i, &frame, 1))
             return -EFAULT;
     }
@@ -262,6 +276,15 @@ long domctl_shadow_op(struct domain *d, struct xen_domctl *op)
 {
     /* Tools switch off what was never on at the end of each save. */
     if (op->u.shadow_op.op == XEN_DOMCTL_SHADOW_OP_OFF)
-        return -EINVAL;
+        return d->hvm ? 0 : -EINVAL;
+    /* The old way to the size of the pool that is not there: domctl_hvm.c */
+    if (d->hvm && op->u.shadow_op.op == XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION) {
+        op->u.shadow_op.mb = (uint32_t)(d->hvm->paging_pool >> 20);
+        return 0;
+    }
+    if (d->hvm && op->u.shadow_op.op == XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION) {
+        d->hvm->paging_pool = (uint64_t)op->u.shadow_op.mb << 20;
+        return 0;
+    }
     return refuse(-EOPNOTSUPP, "shadow_op %u on d%u: no log of dirty pages\n", op->u.shadow_op.op, d->id);
 }

@@ -1,5 +1,6 @@
 /* domctl on vcpus: contexts in and out, affinity, weight. A vcpu is paused while its context is read or written. */
 #include "domain/guest_access.h"
+#include "hvm/context.h"
 #include "hypercall/domctl.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -38,8 +39,8 @@ long domctl_setvcpucontext(struct domain *d, struct xen_domctl *op)
         rc = -EFAULT;
     } else {
         spin_lock(&d->lock);
-        rc = d->dying ? -EINVAL : pv_set_context(v, context);
-        if (!rc)
+        rc = d->dying ? -EINVAL : v->hvm ? hvm_set_registers(v, context) : pv_set_context(v, context);
+        if (!rc && !v->hvm)
             v->down = !(context->flags & VGCF_online);
         spin_unlock(&d->lock);
     }
@@ -62,7 +63,10 @@ long domctl_getvcpucontext(struct domain *d, struct xen_domctl *op)
     if (!context)
         return refuse(-ENOMEM, "getvcpucontext: no memory for a context\n");
     vcpu_pause(v);
-    pv_get_context(v, context);
+    if (v->hvm)
+        hvm_get_registers(v, context);
+    else
+        pv_get_context(v, context);
     vcpu_unpause(v);
     if (copy_to_handle(op->u.vcpucontext.ctxt, 0, context, 1))
         rc = -EFAULT;

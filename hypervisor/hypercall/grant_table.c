@@ -338,7 +338,7 @@ long hypercall_grant_table_op(uint64_t a_cmd, uint64_t ops, uint64_t a_count, ui
     return other_op(cmd, guest, count);
 }
 
-/* Their own table only: grants of their frames, and mappings of others', are not there yet. */
+/* Their own table, and copies; they cannot map what others grant, nor give frames away. */
 long hypercall_grant_table_op_translated(uint64_t cmd, uint64_t ops, uint64_t count, uint64_t a4, uint64_t a5)
 {
     switch ((uint32_t)cmd) {
@@ -346,6 +346,10 @@ long hypercall_grant_table_op_translated(uint64_t cmd, uint64_t ops, uint64_t co
     case GNTTABOP_set_version:
     case GNTTABOP_get_version:
         return single((uint32_t)cmd, (void *)ops, (uint32_t)count);
+    case GNTTABOP_copy:
+        if ((int32_t)count >= 0)
+            return copy_slice((void *)ops, (uint32_t)count);
+        return refuse(-EINVAL, "grant_table_op copy: %u elements\n", (uint32_t)count);
     default:
         return refuse(-ENOSYS, "grant_table_op %u: not for domains with translated frames yet\n", (uint32_t)cmd);
     }

@@ -5,6 +5,7 @@
 #include "cpu/topology.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/sysctl.h"
 #include "hypercall/table.h"
@@ -59,6 +60,8 @@ long sysctl_physinfo(struct xen_sysctl *op)
     p->max_node_id = nodes() - 1;
     p->cpu_khz = (uint32_t)time_scale.tsc_khz;
     p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2;
+    if (!hvm_missing())
+        p->capabilities |= XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_hap;
     p->total_pages = ram_pages();
     p->free_pages = alloc_free_count(); /* scrubbed when given out */
     p->outstanding_pages = claimed_pages();

@@ -3,6 +3,7 @@
 #include "cpu/percpu.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -12,6 +13,8 @@
 #define ABI_MINOR 17
 #define EXTRA_VERSION ".0-croft"
 #define CAPABILITIES "xen-3.0-x86_64 "
+/* libxc looks for the first of these before it starts a PVH domain. */
+#define CAPABILITIES_HVM "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
 #define DENIED "<denied>"
 
 /* A text in a field of 'size' bytes, zeros behind it. */
@@ -70,7 +73,8 @@ long hypercall_xen_version(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4,
     case XENVER_compile_info:
         return put_compile_info(guest);
     case XENVER_capabilities:
-        return put_text(guest, CAPABILITIES, sizeof(xen_capabilities_info_t));
+        return put_text(guest, hvm_missing() ? CAPABILITIES : CAPABILITIES CAPABILITIES_HVM,
+                        sizeof(xen_capabilities_info_t));
     case XENVER_changeset:
         return put_text(guest, "unavailable", sizeof(xen_changeset_info_t));
     case XENVER_platform_parameters: {

@@ -7,6 +7,7 @@
 #include "cpu/cpu.h"
 #include "domain/domain.h"
 #include "domain/guest_access.h"
+#include "hvm/hvm.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "memory/alloc.h"
@@ -95,7 +96,7 @@ static uint64_t msr_of(const struct source *s, uint32_t msr)
 {
     uint64_t value;
 
-    return !s->policy && rdmsr_safe(msr, &value) ? value : 0; /* a PV guest has none of the abilities shown there */
+    return !s->policy && rdmsr_safe(msr, &value) ? value : 0; /* a guest has none of the abilities shown there */
 }
 
 static uint32_t feature_word(const struct source *s, unsigned word)
@@ -226,12 +227,14 @@ int sysctl_get_cpu_policy(struct xen_sysctl_cpu_policy *op)
         [XEN_SYSCTL_cpu_policy_host] = {.machine = HOST},
         [XEN_SYSCTL_cpu_policy_pv_max] = {.policy = &pv_max_policy},
         [XEN_SYSCTL_cpu_policy_pv_default] = {.policy = &pv_default_policy},
+        [XEN_SYSCTL_cpu_policy_hvm_max] = {.policy = &hvm_max_policy},
+        [XEN_SYSCTL_cpu_policy_hvm_default] = {.policy = &hvm_default_policy},
     };
     int rc;
 
     if (op->_rsvd || op->index > XEN_SYSCTL_cpu_policy_hvm_default)
         return refuse(-EINVAL, "sysctl get_cpu_policy: policy %u, reserved %u\n", op->index, op->_rsvd);
-    if (op->index == XEN_SYSCTL_cpu_policy_hvm_max || op->index == XEN_SYSCTL_cpu_policy_hvm_default)
+    if (hvm_missing() && (op->index == XEN_SYSCTL_cpu_policy_hvm_max || op->index == XEN_SYSCTL_cpu_policy_hvm_default))
         return -EOPNOTSUPP; /* not a mistake: xen-cpuid asks for all */
     rc = put_leaves(&sources[op->index], op->leaves, &op->nr_leaves);
     return rc ? rc : put_msrs(&sources[op->index], op->msrs, &op->nr_msrs);
@@ -244,6 +247,8 @@ int sysctl_get_cpu_featureset(struct xen_sysctl_cpu_featureset *op)
         [XEN_SYSCTL_cpu_featureset_host] = {.machine = HOST},
         [XEN_SYSCTL_cpu_featureset_pv] = {.policy = &pv_default_policy},
         [XEN_SYSCTL_cpu_featureset_pv_max] = {.policy = &pv_max_policy},
+        [XEN_SYSCTL_cpu_featureset_hvm] = {.policy = &hvm_default_policy},
+        [XEN_SYSCTL_cpu_featureset_hvm_max] = {.policy = &hvm_max_policy},
     };
     uint32_t room = op->nr_features, n = min(room, (uint32_t)ARRAY_SIZE(words)), value;
 
@@ -252,7 +257,7 @@ int sysctl_get_cpu_featureset(struct xen_sysctl_cpu_featureset *op)
     op->nr_features = ARRAY_SIZE(words);
     if (!op->features.p)
         return 0;
-    if (op->index == XEN_SYSCTL_cpu_featureset_hvm || op->index == XEN_SYSCTL_cpu_featureset_hvm_max)
+    if (hvm_missing() && (op->index == XEN_SYSCTL_cpu_featureset_hvm || op->index == XEN_SYSCTL_cpu_featureset_hvm_max))
         return -EOPNOTSUPP;
     for (unsigned i = 0; i < n; i++) {
         value = feature_word(&sources[op->index], i);
@@ -278,8 +283,15 @@ static bool subset(const struct cpuid_regs *r, const struct cpuid_regs *max)
     return !((r->a & ~max->a) | (r->b & ~max->b) | (r->c & ~max->c) | (r->d & ~max->d));
 }
 
+static const struct cpuid_regs *slot_of(const struct cpu_policy *p, uint32_t leaf, uint32_t subleaf)
+{
+    return cpu_policy_slot((struct cpu_policy *)p, leaf, subleaf);
+}
+
+static const char *kind_of(const struct domain *d) { return d->hvm ? "PVH" : "PV"; }
+
 /*
- * Is the leaf no more than PV domains can have? Takes out what does not come from the policy, and what the tools copy from
+ * Is the leaf no more than domains of this kind can have? Takes out what does not come from the policy, and what the tools copy from
  * the machine in good faith.
  */
 static bool leaf_ok(uint32_t leaf, struct cpuid_regs *r, const struct cpuid_regs *max)
@@ -317,7 +329,7 @@ static bool leaf_ok(uint32_t leaf, struct cpuid_regs *r, const struct cpuid_regs
     return subset(r, max);
 }
 
-static int take_leaf(struct cpu_policy *p, const struct xen_cpuid_leaf *in)
+static int take_leaf(struct cpu_policy *p, const struct cpu_policy *max, const struct xen_cpuid_leaf *in)
 {
     struct cpuid_regs r = {in->a, in->b, in->c, in->d}, *slot = cpu_policy_slot(p, in->leaf, in->subleaf);
     bool has_subleaves = in->leaf == 0x4 || in->leaf == 0x7 || in->leaf == 0xb || in->leaf == XSTATE_LEAF;
@@ -332,13 +344,13 @@ static int take_leaf(struct cpu_policy *p, const struct xen_cpuid_leaf *in)
         return 0;                  /* follow from the number of vcpus and the features */
     if (in->leaf == XSTATE_LEAF) { /* sizes and supervisor components follow too */
         r.b = r.c = r.d = 0;
-    } else if (!slot) { /* a subleaf that PV domains have not */
+    } else if (!slot) { /* a subleaf that domains have not */
         return r.a | r.b | r.c | r.d ? -EINVAL : 0;
     }
     if (in->leaf == 0x7 && in->subleaf) {
-        if (!subset(&r, cpu_policy_slot(&pv_max_policy, in->leaf, in->subleaf)))
+        if (!subset(&r, slot_of(max, in->leaf, in->subleaf)))
             return -EINVAL;
-    } else if (!leaf_ok(in->leaf, &r, cpu_policy_slot(&pv_max_policy, in->leaf, in->subleaf))) {
+    } else if (!leaf_ok(in->leaf, &r, slot_of(max, in->leaf, in->subleaf))) {
         return -EINVAL;
     }
     *slot = r;
@@ -351,22 +363,22 @@ static int take_msr(const struct xen_msr_entry *in)
         return -EINVAL;
     for (unsigned i = 0; i < MAX_MSRS; i++)
         if (policy_msrs[i] == in->idx)
-            return in->val ? -EINVAL : 0; /* PV domains have none of it */
+            return in->val ? -EINVAL : 0; /* domains have none of it */
     return -ERANGE;
 }
 
 static int refuse_leaf(int rc, const struct domain *d, const struct xen_cpuid_leaf *in)
 {
-    const struct cpuid_regs *slot = cpu_policy_slot(&pv_max_policy, in->leaf, in->subleaf);
+    const struct cpuid_regs *slot = slot_of(cpu_policy_max(d), in->leaf, in->subleaf);
     struct cpuid_regs max = slot ? *slot : (struct cpuid_regs){0};
 
     if (rc == -ERANGE)
         return refuse(rc, "set_cpu_policy of %s: there is no leaf %#x, %#x\n", d->name, in->leaf, in->subleaf);
     return refuse(
         rc,
-        "set_cpu_policy of %s: leaf %#x, %#x: bits %08x %08x %08x %08x of eax to edx are not for PV domains on "
+        "set_cpu_policy of %s: leaf %#x, %#x: bits %08x %08x %08x %08x of eax to edx are not for %s domains on "
         "this machine\n",
-        d->name, in->leaf, in->subleaf, in->a & ~max.a, in->b & ~max.b, in->c & ~max.c, in->d & ~max.d);
+        d->name, in->leaf, in->subleaf, in->a & ~max.a, in->b & ~max.b, in->c & ~max.c, in->d & ~max.d, kind_of(d));
 }
 
 static int take_lists(struct cpu_policy *p, struct domain *d, struct xen_domctl_cpu_policy *op)
@@ -378,7 +390,7 @@ static int take_lists(struct cpu_policy *p, struct domain *d, struct xen_domctl_
     for (uint32_t i = 0; i < op->nr_leaves; i++) {
         if (copy_from_handle(&leaf, op->leaves, i, 1))
             return -EFAULT;
-        rc = take_leaf(p, &leaf);
+        rc = take_leaf(p, cpu_policy_max(d), &leaf);
         if (rc) {
             op->err_leaf = leaf.leaf;
             op->err_subleaf = leaf.subleaf;
@@ -391,8 +403,8 @@ static int take_lists(struct cpu_policy *p, struct domain *d, struct xen_domctl_
         rc = take_msr(&msr);
         if (rc) {
             op->err_msr = msr.idx;
-            return refuse(rc, "set_cpu_policy of %s: MSR %#x = %#lx: not for PV domains\n", d->name, msr.idx,
-                          (unsigned long)msr.val);
+            return refuse(rc, "set_cpu_policy of %s: MSR %#x = %#lx: not for %s domains\n", d->name, msr.idx,
+                          (unsigned long)msr.val, kind_of(d));
         }
     }
     return 0;
@@ -408,7 +420,7 @@ static int install(struct domain *d, struct cpu_policy **fresh)
         rc = -EEXIST;
     } else if (d->cpu_policy) {
         *d->cpu_policy = **fresh; /* stays where it is: a reader may have it in hand */
-    } else if (memcmp(*fresh, &pv_default_policy, sizeof(**fresh))) {
+    } else if (memcmp(*fresh, cpu_policy_default(d), sizeof(**fresh))) {
         __atomic_store_n(&d->cpu_policy, *fresh, __ATOMIC_RELEASE);
         *fresh = NULL;
     }
@@ -432,7 +444,7 @@ int domctl_set_cpu_policy(struct domain *d, struct xen_domctl_cpu_policy *op)
     *p = *cpu_policy_of(d);
     rc = take_lists(p, d, op);
     if (!rc) {
-        cpu_policy_trim(p, pv_max_policy.xcr0);
+        cpu_policy_trim(p, cpu_policy_max(d)->xcr0);
         rc = install(d, &p);
         if (rc)
             guest_log(LOG_WARNING, "set_cpu_policy of %s: it has run already\n", d->name);

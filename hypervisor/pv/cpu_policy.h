@@ -1,6 +1,6 @@
 /*
- * CPU policies in the ABI's form (lists of CPUID leaves and MSRs), for the control interface: the machine's, what a PV
- * domain can have and has by default, and that of one domain. What a policy is: pv/cpuid.h.
+ * CPU policies in the ABI's form (lists of CPUID leaves and MSRs), for the control interface: the machine's, what PV and
+ * PVH domains can have and have by default, and that of one domain. What a policy is: pv/cpuid.h.
  */
 #ifndef PV_CPU_POLICY_H
 #define PV_CPU_POLICY_H
@@ -9,8 +9,8 @@
 
 struct domain;
 
-/* sysctl. nr_* out: how many there are (null handle), or were written. -EINVAL: no such policy; -EOPNOTSUPP: of HVM
- * domains; -ENOBUFS: more than there is room for; -EFAULT. */
+/* sysctl. nr_* out: how many there are (null handle), or were written. -EINVAL: no such policy; -EOPNOTSUPP: of PVH
+ * domains, and this machine cannot have any; -ENOBUFS: more than there is room for; -EFAULT. */
 int sysctl_get_cpu_policy(struct xen_sysctl_cpu_policy *op);
 int sysctl_get_cpu_featureset(struct xen_sysctl_cpu_featureset *op);
 /* One word of the machine's featureset, in the order of <xen/arch-x86/cpufeatureset.h>. */

@@ -51,7 +51,7 @@
 #define MAX_EXTENDED_AMD 0x80000021
 #define MAX_EXTENDED_INTEL 0x80000008
 
-struct cpu_policy pv_max_policy, pv_default_policy, hvm_default_policy;
+struct cpu_policy pv_max_policy, pv_default_policy, hvm_max_policy, hvm_default_policy;
 
 /* ----- the policy ----- */
 
@@ -383,12 +383,20 @@ void cpuid_init(void)
     cpu_policy_make(&pv_max_policy, &view, true);
     cpu_policy_make(&pv_default_policy, &view, false);
     view.hvm = true;
+    cpu_policy_make(&hvm_max_policy, &view, true);
     cpu_policy_make(&hvm_default_policy, &view, false);
+}
+
+const struct cpu_policy *cpu_policy_max(const struct domain *d) { return d->hvm ? &hvm_max_policy : &pv_max_policy; }
+
+const struct cpu_policy *cpu_policy_default(const struct domain *d)
+{
+    return d->hvm ? &hvm_default_policy : &pv_default_policy;
 }
 
 const struct cpu_policy *cpu_policy_of(const struct domain *d)
 {
-    return d->cpu_policy ? d->cpu_policy : d->hvm ? &hvm_default_policy : &pv_default_policy;
+    return d->cpu_policy ? d->cpu_policy : cpu_policy_default(d);
 }
 
 void pv_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])

@@ -1,5 +1,5 @@
 /*
- * CPUID as PV guests see it, in two steps. A policy is what a domain is told of the processor: the leaves that are the
+ * CPUID as guests see it, in two steps. A policy is what a domain is told of the processor: the leaves that are the
  * same for all its vcpus. What differs by vcpu or follows from the rest (APIC ids, OSXSAVE, sizes of the save area, the
  * leaves of the ABI) is made when a guest asks.
  */
@@ -39,7 +39,7 @@ struct cpuid_view {
     int8_t tsc_shift;
 };
 
-/* The policy of this processor: all that a PV guest can be given ('all'), or what it gets if nobody says otherwise. */
+/* The policy of this processor: all that a guest of the view's kind can be given ('all'), or what it gets if nobody says otherwise. */
 void cpu_policy_make(struct cpu_policy *p, const struct cpuid_view *view, bool all);
 /* Takes out of it what depends on features that are not there, and finds xcr0. */
 void cpu_policy_trim(struct cpu_policy *p, uint64_t xcr0_max);
@@ -49,9 +49,13 @@ struct cpuid_regs *cpu_policy_slot(struct cpu_policy *p, uint32_t leaf, uint32_t
 struct cpuid_regs cpuid_policy(const struct cpu_policy *p, const struct cpuid_view *view, uint32_t leaf,
                                uint32_t subleaf);
 
-extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_default_policy; /* constant after cpuid_init */
-void cpuid_init(void);                                                         /* after cpu_init_boot */
+extern struct cpu_policy pv_max_policy, pv_default_policy, hvm_max_policy,
+    hvm_default_policy; /* constant after cpuid_init */
+void cpuid_init(void);  /* after cpu_init_boot */
 const struct cpu_policy *cpu_policy_of(const struct domain *d);
+/* Of d's kind: what it has at most, and if nobody says otherwise. */
+const struct cpu_policy *cpu_policy_max(const struct domain *d);
+const struct cpu_policy *cpu_policy_default(const struct domain *d);
 uint64_t cpu_policy_cr4(const struct cpu_policy *p); /* bits of CR4 that come with its features */
 struct cpuid_view cpuid_machine_view(void);          /* of this machine, for no particular domain */
 

@@ -3,6 +3,7 @@
 #include "cpu/instr.h"
 #include "cpu/tlb.h"
 #include "domain/guest_access.h"
+#include "hvm/p2m.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "pv/mmu.h"
@@ -97,9 +98,28 @@ static inline __attribute__((always_inline)) bool l1_replace_short(struct domain
 
 static inline bool type_is_l1_in_use(uint64_t t) { return TYPE_COUNT(t) && TYPE_OF(t) == FRAME_L1; }
 
-/* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. */
+/*
+ * A domain with nested page tables has its frames named by its own numbers: the L1 entry gets the machine's. No lock: whoever takes
+ * the reference then asks whether the frame is still that domain's. -ENOENT: nothing is there, which tools that walk through all of
+ * its memory meet often, so that the log has no line of it.
+ */
+static __attribute__((noinline)) int translate_entry(const struct domain *foreign, uint64_t *e)
+{
+    mfn_t m;
+
+    if (!foreign->hvm || !(*e & PTE_PRESENT))
+        return 0;
+    m = p2m_lookup(foreign, GFN(pte_mfn(*e).n));
+    if (mfn_eq(m, INVALID_MFN))
+        return -ENOENT;
+    *e = (*e & ~PTE_ADDR) | m.n << PAGE_SHIFT;
+    return 0;
+}
+
+/* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. 'machine': an entry names a machine frame even if
+ * that is another domain's with frame numbers of its own. */
 static inline __attribute__((always_inline)) int update_frame(struct mmu_context *c, mfn_t m, unsigned offset,
-                                                              uint64_t val, bool keep_ad)
+                                                              uint64_t val, bool keep_ad, bool machine)
 {
     struct domain *d = c->l.d;
     uint64_t t;
@@ -109,7 +129,13 @@ static inline __attribute__((always_inline)) int update_frame(struct mmu_context
     if (likely(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)))) {
         uint64_t *table = mfn_to_virt(m);
         unsigned slot = offset / 8;
+        int rc;
 
+        if (unlikely(c->foreign && !machine && TYPE_OF(t) == FRAME_L1)) {
+            rc = translate_entry(c->foreign, &val);
+            if (rc)
+                return rc;
+        }
         return entry_replace(c, type_level(TYPE_OF(t)), slot, table + slot, val, keep_ad, NULL);
     }
     if (!frame_get_writable(m, d))
@@ -207,9 +233,9 @@ static inline __attribute__((always_inline)) long update_tables(struct mmu_conte
             mfn_t m = MFN((u.ptr & ~7UL) >> PAGE_SHIFT);
 
             if (likely(!(u.ptr & 5))) /* MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD */
-                rc = update_frame(c, m, u.ptr & 0xff8, u.val, u.ptr & MMU_PT_UPDATE_PRESERVE_AD);
-            else if ((u.ptr & 7) == MMU_PT_UPDATE_NO_TRANSLATE) /* PV entries hold machine frames anyway */
-                rc = update_frame(c, m, u.ptr & 0xff8, u.val, false);
+                rc = update_frame(c, m, u.ptr & 0xff8, u.val, u.ptr & MMU_PT_UPDATE_PRESERVE_AD, false);
+            else if ((u.ptr & 7) == MMU_PT_UPDATE_NO_TRANSLATE) /* what XENMEM_acquire_resource gave */
+                rc = update_frame(c, m, u.ptr & 0xff8, u.val, false, true);
             else if ((u.ptr & 7) == MMU_MACHPHYS_UPDATE)
                 rc = machphys_update(c, m, u.val);
             else
@@ -252,6 +278,10 @@ static __attribute__((noinline)) long update_any(struct vcpu *v, const struct mm
         rc = mmu_domain_get((uint16_t)((uint32_t)a_foreign >> 16) - 1, &d);
         if (rc)
             return rc;
+        if (d->hvm) {
+            domain_put(d);
+            return refuse(-EINVAL, "mmu_update: page tables of a domain that makes its own\n");
+        }
         if (d != v->domain)
             c.held = &d->pv.held;
     } else {
@@ -358,9 +388,11 @@ static inline long update_va(struct mmu_context *c, uint64_t va, uint64_t val, u
     c->l = domain_mm_lock(v->domain);
     if (unlikely(v->pv.held.doomed) && !mmu_drain_doomed(c))
         rc = MMU_RESTART;
-    else if (likely(find_l1_entry(v, va, &entry)))
-        rc = entry_replace(c, 1, 0, entry, val, false, NULL);
-    else
+    else if (likely(find_l1_entry(v, va, &entry))) {
+        rc = unlikely(c->foreign) ? translate_entry(c->foreign, &val) : 0;
+        if (likely(!rc))
+            rc = entry_replace(c, 1, 0, entry, val, false, NULL);
+    } else
         rc = refuse(-EINVAL, "update_va_mapping of 0x%lx: no L1 table there\n", va);
     domain_mm_unlock(c->l);
     if (unlikely(rc))

@@ -97,7 +97,7 @@ int leaf_get_special(struct mmu_context *c, uint64_t *e)
         *e = (*e | PTE_USER) & ~PTE_GLOBAL;
         return 0;
     }
-    if (c->foreign && !c->foreign->dying && !c->foreign->hvm && frame_get_foreign(m, c->foreign, *e & PTE_WRITE)) {
+    if (c->foreign && !c->foreign->dying && frame_get_foreign(m, c->foreign, *e & PTE_WRITE)) {
         *e = (*e | PTE_USER) & ~PTE_GLOBAL;
         return 0;
     }

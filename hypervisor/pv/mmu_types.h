@@ -12,8 +12,10 @@
 struct mmu_context {
     struct domain_locked l; /* owner of the page tables */
     struct domain *frames;  /* owner of the mapped frames, if that is l.d; null: see foreign */
-    struct domain *foreign; /* owner of the mapped frames, if that is another; null as well: device memory only */
-    bool m2p; /* DOMID_XEN: the machine-to-physical table read-only, and what Croft shares with current's domain */
+    struct domain
+        *foreign; /* owner of the mapped frames, if that is another; null as well: device memory only. Entries that
+                             * name its frames otherwise than the machine does were translated before they come here. */
+    bool m2p;     /* DOMID_XEN: the machine-to-physical table read-only, and what Croft shares with current's domain */
     unsigned validated;    /* tables newly validated in this slice: a slice without progress is not preempted */
     bool ldt_stale;        /* the kernel root changed: LDT pages were mapped by the old one */
     struct mmu_held *held; /* where unfinished parts are. Null: not preemptible (builder, teardown) */

@@ -376,7 +376,10 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
     rc = mmu_domain_get((uint16_t)a_domid, &d);
     if (rc)
         return rc;
-    rc = operations(v, d, ops, 0, count, a_done, a_domid);
+    if (d->hvm)
+        rc = refuse(-EOPNOTSUPP, "mmuext_op: for d%u, which makes its own page tables\n", d->id);
+    else
+        rc = operations(v, d, ops, 0, count, a_done, a_domid);
     domain_put(d);
     return rc;
 }

@@ -13,6 +13,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fpu.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "memory/alloc.h"
 #include "pv/cpu_policy.h"
 #include "pv/cpuid.h"
@@ -29,6 +30,9 @@ static struct vcpu vcpu0 = {.domain = &dom0};
 static unsigned allocated;
 static const void *hole; /* guest address that faults */
 
+static const char *missing;
+const char *hvm_missing(void) { return missing; }
+bool hvm_has_xsave(const struct vcpu *v) { return false; }
 uint64_t fpu_xcr0_max(void) { return 7; }
 struct percpu *this_cpu(void) { return &cpu; }
 bool rdmsr_safe(uint32_t msr, uint64_t *value) { return false; }
@@ -99,6 +103,10 @@ static int setup(void **state)
     cpu_features = (struct cpu_features){.amd = true, .xsave = true, .invariant_tsc = true};
     cpu_policy_make(&pv_max_policy, &view, true);
     cpu_policy_make(&pv_default_policy, &view, false);
+    view.hvm = true;
+    cpu_policy_make(&hvm_max_policy, &view, true);
+    cpu_policy_make(&hvm_default_policy, &view, false);
+    missing = NULL;
     dom1 = (struct domain){.id = 1, .name = "d1", .vcpu_count = 1};
     hole = NULL;
     fake_log_clear();
@@ -185,6 +193,13 @@ static void listing(void **state)
     assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_pv_max), 0);
     assert_int_equal(find(0x80000007, NO)->d, BIT(ITSC));
 
+    assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_max), 0);
+    assert_int_equal(find(0x80000007, NO)->d, BIT(ITSC));
+    assert_int_equal(find(7, 0)->b & BIT(SMEP), BIT(SMEP));
+    assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_default), 0);
+    assert_int_equal(find(0x80000007, NO)->d, 0);
+    assert_int_equal(find(7, 0)->b & BIT(SMEP), BIT(SMEP));
+    missing = "there is none";
     assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_max), -EOPNOTSUPP);
     assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_default), -EOPNOTSUPP);
     assert_int_equal(get_system(6), -EINVAL);
@@ -237,6 +252,18 @@ static void featuresets(void **state)
     assert_int_equal(sysctl_get_cpu_featureset(&op), -ENOBUFS);
     assert_int_equal(op.nr_features, 2);
     assert_int_equal(words[2], 0xeeeeeeee);
+    op.nr_features = 32;
+    op.index = XEN_SYSCTL_cpu_featureset_hvm;
+    assert_int_equal(sysctl_get_cpu_featureset(&op), 0);
+    assert_true(words[XEN_X86_FEATURE_SMEP / 32] & BIT(SMEP));
+    assert_false(words[XEN_X86_FEATURE_ITSC / 32] & BIT(ITSC));
+    assert_false(words[XEN_X86_FEATURE_SVM / 32] & BIT(SVM));
+    op.nr_features = 32;
+    op.index = XEN_SYSCTL_cpu_featureset_hvm_max;
+    assert_int_equal(sysctl_get_cpu_featureset(&op), 0);
+    assert_true(words[XEN_X86_FEATURE_ITSC / 32] & BIT(ITSC));
+    missing = "there is none";
+    assert_int_equal(sysctl_get_cpu_featureset(&op), -EOPNOTSUPP);
     op.index = XEN_SYSCTL_cpu_featureset_hvm;
     assert_int_equal(sysctl_get_cpu_featureset(&op), -EOPNOTSUPP);
     op.index = 6;
@@ -261,6 +288,31 @@ static void default_costs_nothing(void **state)
     assert_null(dom1.cpu_policy);
     assert_ptr_equal(cpu_policy_of(&dom1), &pv_default_policy);
     assert_int_equal(allocated, 0);
+}
+
+/* What a kernel in ring 0 can have, only PVH domains are given; the limits are those of the kind. */
+static void kinds_of_domains(void **state)
+{
+    struct hvm_domain h = {.callback_vector = 0};
+
+    dom1.hvm = &h;
+    assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_default), 0);
+    find(1, NO)->d |= BIT(HTT); /* as libxc describes the processors */
+    find(0x80000008, NO)->c = 0x1003;
+    assert_int_equal(set_domain(0), 0);
+    assert_null(dom1.cpu_policy);
+    assert_ptr_equal(cpu_policy_of(&dom1), &hvm_default_policy);
+    find(7, 0)->b &= ~BIT(BMI1);
+    assert_int_equal(set_domain(0), 0);
+    assert_int_equal(get_domain(), 0);
+    assert_int_equal(find(7, 0)->b & (BIT(SMEP) | BIT(BMI1)), BIT(SMEP));
+    find(0x80000001, NO)->c |= BIT(SVM);
+    assert_int_equal(set_domain(0), -EINVAL);
+    cpu_policy_destroy(&dom1);
+    dom1.hvm = NULL;
+    assert_int_equal(get_system(XEN_SYSCTL_cpu_policy_hvm_default), 0);
+    assert_int_equal(set_domain(0), -EINVAL); /* too much for a PV domain */
+    assert_null(dom1.cpu_policy);
 }
 
 static void round_trip(void **state)
@@ -404,9 +456,10 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(listing),      TEST(small_buffers),      TEST(featuresets),  TEST(default_costs_nothing),
-        TEST(round_trip),   TEST(dependent_features), TEST(lower_limits), TEST(refused),
-        TEST(refused_msrs), TEST(refused_calls),
+        TEST(listing),          TEST(small_buffers),      TEST(featuresets),  TEST(default_costs_nothing),
+        TEST(kinds_of_domains), TEST(dependent_features), TEST(lower_limits), TEST(refused),
+        TEST(round_trip),       TEST(dependent_features), TEST(lower_limits), TEST(refused),
+        TEST(refused_msrs),     TEST(refused_calls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fpu.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "pv/cpuid.h"
 #include "pv/traps.h"
 #include "sched/time.h"
@@ -19,6 +20,7 @@
 struct cpu_features cpu_features;
 struct time_scale time_scale;
 uint64_t fpu_xcr0_max(void) { return 7; }
+bool hvm_has_xsave(const struct vcpu *v) { return false; }
 
 /* ----- fake processors ----- */
 

@@ -135,8 +135,12 @@ static void fill(void)
     self = 0;
     struct mmuext_op op = {.cmd = MMUEXT_PIN_L4_TABLE, .arg1.mfn = TREE_ROOT(5)};
 
-    assert_int_equal(mmuext_on(&op, 1, 2), CONTINUED);
-    assert_non_null(D2->pv.held.kept);
+    if (D2->hvm) { /* its tools cannot make it page tables */
+        assert_int_equal(mmuext_on(&op, 1, 2), -EOPNOTSUPP);
+    } else {
+        assert_int_equal(mmuext_on(&op, 1, 2), CONTINUED);
+        assert_non_null(D2->pv.held.kept);
+    }
     preempt = NULL;
     between_slices = NULL;
     D2->claimed_pages = 5;

@@ -1,4 +1,4 @@
-/* sources: hypervisor/hypercall/domctl.c hypervisor/hypercall/domctl_vcpu.c hypervisor/hypercall/domctl_state.c hypervisor/pv/context.c */
+/* sources: hypervisor/hypercall/domctl.c hypervisor/hypercall/domctl_vcpu.c hypervisor/hypercall/domctl_state.c hypervisor/hypercall/domctl_hvm.c hypervisor/pv/context.c */
 /*
  * domctl: which call reaches what, what comes back to the caller, and the state of vcpus in and out. The domains are structures
  * only; what the handlers call is noted.
@@ -16,6 +16,8 @@
 #include "cpu/fpu.h"
 #include "domain/domain_info.h"
 #include "domain/guest_access.h"
+#include "hvm/context.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/domctl.h"
 #include "hypercall/pv_state.h"
@@ -266,6 +268,50 @@ bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
     return true;
 }
 
+/* ---- PVH: its number 10 is d1's frame 5, 11 a frame of Croft's ---- */
+
+static const char *missing;
+static int hvm_result, load_result;
+static struct hvm_domain hvm;
+static struct hvm_vcpu hvm_vcpu;
+static const uint8_t stream[24] = "the state of all vcpus";
+static uint8_t loaded[48];
+const char *hvm_missing(void) { return missing; }
+int hvm_init_domain(struct domain *d)
+{
+    hvm = (struct hvm_domain){.callback_vector = 0};
+    d->hvm = hvm_result ? NULL : &hvm;
+    return hvm_result;
+}
+mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
+{
+    return gfn.n == 10 ? MFN(5) : gfn.n == 11 ? MFN(6) : INVALID_MFN;
+}
+size_t hvm_context_size(const struct domain *d) { return 32; }
+size_t hvm_context_save(const struct domain *d, uint8_t *to)
+{
+    assert_true(d->pause_count > 0);
+    memcpy(to, stream, sizeof(stream));
+    return sizeof(stream);
+}
+long hvm_context_save_one(const struct domain *d, unsigned type, unsigned instance, uint8_t *to, size_t room)
+{
+    assert_true(d->pause_count > 0);
+    if (type != 2 || instance)
+        return type == 2 ? -ENOENT : -EINVAL;
+    if (to)
+        memset(to, 0x22, 16);
+    return 16;
+}
+int hvm_context_load(struct domain *d, const uint8_t *from, size_t size)
+{
+    assert_true(d->pause_count > 0);
+    memcpy(loaded, from, size);
+    return load_result;
+}
+void hvm_get_registers(const struct vcpu *v, struct vcpu_guest_context *c) { c->user_regs.rip = v->regs.rip; }
+int hvm_set_registers(struct vcpu *v, const struct vcpu_guest_context *c) { return v->regs.rax = c->user_regs.rax, 0; }
+
 static int reset(void **state)
 {
     memset(doms, 0, sizeof(doms));
@@ -281,6 +327,8 @@ static int reset(void **state)
     frames[6].type = TYPE_MAKE(FRAME_L2) | TYPE_VALIDATED | TYPE_PINNED | 1;
     frames[7].type = TYPE_MAKE(FRAME_L4) | TYPE_VALIDATED | 1;
     there[2] = no_memory = false;
+    missing = NULL;
+    hvm_result = load_result = 0;
     cpu.current_vcpu = &vcpus[0];
     hole = read_only = NULL;
     heap_left = -1;
@@ -321,7 +369,7 @@ static void decoding(void **state)
     op.cmd = XEN_DOMCTL_getdomaininfo;
     assert_int_equal(hypercall_domctl((uint64_t)&op, 0, 0, 0, 0), -EACCES);
     for (unsigned cmd = 0; cmd < 2000; cmd += cmd < 100 ? 1 : 50) /* numbers that nobody has */
-        if (cmd == 0 || cmd == 6 || cmd == 7 || (cmd >= 30 && cmd <= 34) || cmd > 86)
+        if (cmd == 0 || cmd == 6 || cmd == 7 || (cmd >= 30 && cmd <= 32) || cmd > 86)
             assert_int_equal(call(cmd, 1), -ENOSYS);
     assert_int_equal(call(~0U, 1), -ENOSYS);
     assert_int_equal(call(1U << 31, 1), -ENOSYS);
@@ -451,6 +499,9 @@ static void creation_refused(void **state)
         assert_false(there[2]);                                                                                        \
     } while (0)
     REFUSED(flags, XEN_DOMCTL_CDF_hvm, -EINVAL);
+    REFUSED(flags, XEN_DOMCTL_CDF_hap, -EINVAL);
+    REFUSED(flags, XEN_DOMCTL_CDF_nested_virt, -EINVAL);
+    REFUSED(flags, XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap, -EINVAL); /* without a local APIC */
     REFUSED(flags, XEN_DOMCTL_CDF_iommu, -EINVAL);
     REFUSED(flags, 1U << 31, -EINVAL);
     REFUSED(iommu_opts, 1, -EINVAL);
@@ -474,6 +525,134 @@ static void creation_refused(void **state)
     destroy_steps = 2;
     REFUSED(max_vcpus, 1, -ENOMEM);
     assert_int_equal(destroyed, 1);
+}
+
+static struct xen_domctl_createdomain new_pvh(void)
+{
+    struct xen_domctl_createdomain c = new_domain();
+
+    c.flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
+    c.arch.emulation_flags = XEN_X86_EMU_LAPIC;
+    return c;
+}
+
+static void creation_of_pvh(void **state)
+{
+    FRESH();
+    op.u.createdomain = new_pvh();
+    missing = "no reason";
+    assert_int_equal(CALL(createdomain, 2), -EOPNOTSUPP);
+    missing = NULL;
+    op.u.createdomain.flags &= ~XEN_DOMCTL_CDF_hap;
+    assert_int_equal(CALL(createdomain, 2), -EINVAL);
+    op.u.createdomain = new_pvh();
+    op.u.createdomain.arch.emulation_flags |= XEN_X86_EMU_IOAPIC;
+    assert_int_equal(CALL(createdomain, 2), -EINVAL);
+    op.u.createdomain = new_pvh();
+    op.u.createdomain.flags |= XEN_DOMCTL_CDF_nested_virt;
+    assert_int_equal(CALL(createdomain, 2), -EINVAL);
+    assert_int_equal(destroyed, 0);
+    op.u.createdomain = new_pvh();
+    hvm_result = -ENOMEM;
+    assert_int_equal(CALL(createdomain, 2), -ENOMEM);
+    assert_int_equal(destroyed, 1);
+    assert_false(there[2]);
+    hvm_result = 0;
+    op.u.createdomain = new_pvh();
+    op.u.createdomain.flags |= XEN_DOMCTL_CDF_oos_off;
+    assert_int_equal(CALL(createdomain, 2), 0);
+    assert_ptr_equal(doms[2].hvm, &hvm);
+    assert_int_equal(CALL(destroydomain, 2), 0);
+}
+
+/* What only such domains have, and what they have not. */
+static void pvh_domains(void **state)
+{
+    uint8_t buffer[48] = {0};
+    uint64_t list[4] = {10, 11, 12, 5};
+    struct vcpu_guest_context c = {.flags = 0};
+
+    FRESH();
+    assert_int_equal(CALL(gethvmcontext, 1), -EOPNOTSUPP); /* PV */
+    assert_int_equal(CALL(sethvmcontext, 1), -EOPNOTSUPP);
+    assert_int_equal(CALL(set_paging_mempool_size, 1), -EOPNOTSUPP);
+    doms[1].hvm = &hvm;
+    vcpus[1].hvm = &hvm_vcpu;
+    assert_int_equal(CALL(get_vcpu_msrs, 1), -EOPNOTSUPP);
+    assert_int_equal(CALL(set_address_size, 1), -EOPNOTSUPP);
+    op.u.paging_mempool.size = 3 << 20;
+    assert_int_equal(CALL(set_paging_mempool_size, 1), 0);
+    op.u.paging_mempool.size = 5;
+    assert_int_equal(CALL(set_paging_mempool_size, 1), -EINVAL);
+    assert_int_equal(CALL(get_paging_mempool_size, 1), 0);
+    assert_int_equal(op.u.paging_mempool.size, 3 << 20);
+    FRESH();
+    assert_int_equal(CALL(shadow_op, 1), 0); /* off */
+    op.u.shadow_op.op = XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION;
+    assert_int_equal(CALL(shadow_op, 1), 0);
+    assert_int_equal(op.u.shadow_op.mb, 3);
+    op.u.shadow_op.op = XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY;
+    assert_int_equal(CALL(shadow_op, 1), -EOPNOTSUPP);
+    FRESH();
+    assert_int_equal(CALL(gethvmcontext, 1), 0);
+    assert_int_equal(op.u.hvmcontext.size, 32);
+    set_xen_guest_handle(op.u.hvmcontext.buffer, buffer);
+    op.u.hvmcontext.size = sizeof(stream) - 1;
+    assert_int_equal(CALL(gethvmcontext, 1), -ENOSPC);
+    op.u.hvmcontext.size = sizeof(buffer);
+    assert_int_equal(CALL(gethvmcontext, 1), 0);
+    assert_int_equal(op.u.hvmcontext.size, sizeof(stream));
+    assert_memory_equal(buffer, stream, sizeof(stream));
+    assert_int_equal(CALL(sethvmcontext, 1), 0);
+    assert_memory_equal(loaded, stream, sizeof(stream));
+    load_result = -EINVAL;
+    assert_int_equal(CALL(sethvmcontext, 1), -EINVAL);
+    op.u.hvmcontext.size = 65;
+    assert_int_equal(CALL(sethvmcontext, 1), -EINVAL);
+    op.u.hvmcontext.size = 0;
+    assert_int_equal(CALL(sethvmcontext, 1), -EINVAL);
+    op.u.hvmcontext.size = 32;
+    hole = buffer;
+    assert_int_equal(CALL(sethvmcontext, 1), -EFAULT);
+    assert_int_equal(CALL(gethvmcontext, 1), -EFAULT);
+    hole = NULL;
+    heap_left = 0;
+    op.u.hvmcontext.size = 32;
+    assert_int_equal(CALL(gethvmcontext, 1), -ENOMEM);
+    assert_int_equal(CALL(sethvmcontext, 1), -ENOMEM);
+    heap_left = -1;
+    FRESH();
+    op.u.hvmcontext_partial.type = 2;
+    assert_int_equal(CALL(gethvmcontext_partial, 1), 0);
+    assert_int_equal(op.u.hvmcontext_partial.bufsz, 16);
+    set_xen_guest_handle(op.u.hvmcontext_partial.buffer, buffer);
+    assert_int_equal(CALL(gethvmcontext_partial, 1), 0);
+    assert_int_equal(buffer[15], 0x22);
+    op.u.hvmcontext_partial.bufsz = 15;
+    assert_int_equal(CALL(gethvmcontext_partial, 1), -ENOSPC);
+    op.u.hvmcontext_partial.instance = 1;
+    assert_int_equal(CALL(gethvmcontext_partial, 1), -ENOENT);
+    op.u.hvmcontext_partial.type = 99;
+    assert_int_equal(CALL(gethvmcontext_partial, 1), -EINVAL);
+    FRESH();
+    frames[6].control = FRAME_SHARED;
+    op.u.getpageframeinfo3.num = 4;
+    set_xen_guest_handle(op.u.getpageframeinfo3.array, list);
+    assert_int_equal(CALL(getpageframeinfo3, 1), 0);
+    assert_int_equal(list[0], XEN_DOMCTL_PFINFO_NOTAB);
+    for (unsigned i = 1; i < 4; i++)
+        assert_int_equal(list[i], XEN_DOMCTL_PFINFO_XTAB);
+    frames[6].control = 0;
+    FRESH();
+    vcpus[1].initialised = true;
+    vcpus[1].regs.rip = 0x1234;
+    set_xen_guest_handle(op.u.vcpucontext.ctxt, &c);
+    assert_int_equal(CALL(getvcpucontext, 1), 0);
+    assert_int_equal(c.user_regs.rip, 0x1234);
+    c.user_regs.rax = 1; /* as resume does it */
+    assert_int_equal(CALL(setvcpucontext, 1), 0);
+    assert_int_equal(vcpus[1].regs.rax, 1);
+    assert_false(vcpus[1].down);
 }
 
 static void pages(void **state)
@@ -823,10 +1002,23 @@ static void affinities_and_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(decoding),         TEST(what_comes_back),        TEST(creation),
-        TEST(creation_in_pool), TEST(creation_refused),       TEST(pages),
-        TEST(contexts),         TEST(extended_state),         TEST(msrs),
-        TEST(time_base),        TEST(affinities_and_weights),
+        TEST(decoding),
+        TEST(what_comes_back),
+        TEST(creation),
+        TEST(creation_in_pool),
+        TEST(creation_refused),
+        TEST(pages),
+        TEST(creation_in_pool),
+        TEST(creation_of_pvh),
+        TEST(pages),
+        TEST(creation_in_pool),
+        TEST(pvh_domains),
+        TEST(pages),
+        TEST(contexts),
+        TEST(extended_state),
+        TEST(msrs),
+        TEST(time_base),
+        TEST(affinities_and_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

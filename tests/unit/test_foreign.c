@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #define FAIL_TEST(text) fail_msg("%s", text)
+#define PAGE_POOL 16
 #include "fake_mmu.h"
 
 #define D1 (&doms[0])
@@ -107,6 +108,60 @@ static void by_address(void **state)
     assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, va, entry(m, RW), 0, 2), -EPERM);
     assert_int_equal(D2->refs, 2);
     assert_int_equal(D1->refs, 2);
+}
+
+static long map_machine(unsigned slot, uint64_t e, uint64_t foreign)
+{
+    struct mmu_update u = {.ptr = L1 << PAGE_SHIFT | slot * 8 | MMU_PT_UPDATE_NO_TRANSLATE, .val = e};
+
+    return mmu_update_on(&u, 1, foreign);
+}
+
+/* A domain with nested page tables has its frames named by its own numbers, but for what is said to be a machine frame. */
+static void numbers_of_the_other(void **state)
+{
+    static struct hvm_domain nested;
+    uint64_t m = DATA_OF_2(0), n = DATA_OF_2(1), gfn = 0x123456, va = 303UL << PAGE_SHIFT;
+    uint32_t r = refs(m), t = typed(m);
+    int error;
+
+    D2->hvm = &nested;
+    assert_int_equal(p2m_init(D2), 0);
+    assert_int_equal(p2m_add(D2, GFN(gfn), MFN(m), 0), 0);
+    assert_int_equal(map(300, entry(gfn, RW), 2), 0);
+    assert_true(ram[L1][300] == entry(m, RW));
+    assert_int_equal(refs(m), r + 2);
+    assert_int_equal(typed(m), t + 2);
+    check_all();
+    assert_int_equal(map(301, entry(gfn, RO), 2), 0);
+    assert_true(ram[L1][301] == entry(m, RO));
+    assert_int_equal(map(302, entry(gfn + 1, RO), 2), -ENOENT);
+    assert_int_equal(map(302, entry(m, RO), 2), -ENOENT);
+    assert_int_equal(map_machine(302, entry(n, RW), 2), 0);
+    assert_true(ram[L1][302] == entry(n, RW));
+    assert_int_equal(map_machine(304, entry(dom_mfn(0, 8), RW), 2), -EINVAL);
+    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, va, entry(gfn, RO), 0, 2), 0);
+    assert_true(ram[L1][303] == entry(m, RO));
+    assert_int_equal(hypercall(hypercall_update_va_mapping_otherdomain, va, entry(gfn + 1, RO), 0, 2), -ENOENT);
+    check_all();
+    /* Another frame comes in the place of that: who has the first keeps it. */
+    assert_true(mfn_eq(p2m_remove(D2, GFN(gfn), &error), MFN(m)));
+    frame_put_writable(MFN(m));
+    assert_int_equal(p2m_add(D2, GFN(gfn), MFN(n), 0), 0);
+    assert_int_equal(map(304, entry(gfn, RO), 2), 0);
+    assert_true(ram[L1][304] == entry(n, RO) && ram[L1][301] == entry(m, RO));
+    check_all();
+    assert_int_equal(set_on(L1_OF_2, 300, 0, TABLES_OF(2) | 2), -EINVAL);
+    assert_int_equal(ext_on(MMUEXT_PIN_L1_TABLE, SPARE_L1_OF_2, 2), -EOPNOTSUPP);
+    for (unsigned slot = 300; slot < 305; slot++)
+        assert_int_equal(map(slot, 0, 2), 0);
+    assert_true(mfn_eq(p2m_remove(D2, GFN(gfn), &error), MFN(n)));
+    frame_put_writable(MFN(n));
+    p2m_destroy(D2);
+    D2->hvm = NULL;
+    assert_int_equal(refs(m), r);
+    assert_int_equal(typed(m), t);
+    assert_int_equal(D2->refs, 2);
 }
 
 static void the_machine_to_physical_table(void **state)
@@ -395,6 +450,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(mappings),
         TEST(by_address),
+        TEST(numbers_of_the_other),
         TEST(the_machine_to_physical_table),
         TEST(what_croft_shares),
         TEST(a_change_of_type_flushes_all),

@@ -766,6 +766,65 @@ static void transfers(void **state)
     assert_true(v2(D1, 10)->full_page.frame == m && m2p[m] == 4321);
 }
 
+/* A granter with nested page tables names its frames by its own numbers; it can copy, and nothing else. */
+static void numbers_of_the_granter(void **state)
+{
+    static struct hvm_domain nested;
+    uint64_t m = DATA(0, 0), n = DATA(0, 1), mine = DATA(1, 0), gfn = 0x77777;
+    struct gnttab_copy c;
+    grant_handle_t first;
+    int error;
+
+    nested = (struct hvm_domain){.callback_vector = 0};
+    D1->hvm = &nested;
+    assert_int_equal(p2m_init(D1), 0);
+    assert_int_equal(p2m_add(D1, GFN(gfn), MFN(m), 0), 0);
+    set_v1(D1, 9, ACCESS, 2, gfn);
+    set_v1(D1, 10, ACCESS, 2, m);
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 10), GNTST_bad_page);
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 9), GNTST_okay);
+    first = handle;
+    assert_true(pte_mfn(*pte(1, 0)).n == m);
+    assert_int_equal(marks(D1, 9), MARKS);
+    check_all();
+    /* The number gets another frame while the entry is in use: each mapping has its own. */
+    assert_true(mfn_eq(p2m_remove(D1, GFN(gfn), &error), MFN(m)));
+    frame_put_writable(MFN(m));
+    assert_int_equal(map(VA(1), GNTMAP_host_map, 1, 9), GNTST_bad_page);
+    assert_int_equal(p2m_add(D1, GFN(gfn), MFN(n), 0), 0);
+    assert_int_equal(map(VA(1), GNTMAP_host_map, 1, 9), GNTST_okay);
+    assert_true(pte_mfn(*pte(1, 1)).n == n && pte_mfn(*pte(1, 0)).n == m);
+    check_all();
+    assert_int_equal(unmap(VA(1), 0, handle), GNTST_okay);
+    assert_int_equal(marks(D1, 9), MARKS);
+    assert_int_equal(unmap(VA(0), 0, first), GNTST_okay);
+    assert_int_equal(marks(D1, 9), 0);
+    ram[n][0] = 0x4321;
+    assert_int_equal(copy(copy_of(FROM_REF, 1, 9, DOMID_SELF, mine, 8)), GNTST_okay);
+    assert_true(ram[mine][0] == 0x4321);
+    set_v1(D1, 11, GTF_accept_transfer, 2, 1234);
+    assert_int_equal(transfer(unused_frame(1, 0), 1, 11), GNTST_general_error);
+    assert_int_equal(v1(D1, 11)->flags, GTF_accept_transfer);
+    /* It copies itself, from what the other one grants. */
+    set_v1(D2, 9, ACCESS | GTF_readonly, 1, mine);
+    ram[mine][0] = 0x99;
+    as(1);
+    c = copy_of(FROM_REF, 2, 9, DOMID_SELF, gfn, 8);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, 1, 0), 0);
+    assert_int_equal(c.status, GNTST_okay);
+    assert_true(ram[n][0] == 0x99);
+    c = copy_of(FROM_REF, 2, 9, DOMID_SELF, n, 8);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, 1, 0), 0);
+    assert_int_equal(c.status, GNTST_bad_page);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, ~0U, 0), -EINVAL);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_map_grant_ref, 0, 1, 0), -ENOSYS);
+    as(2);
+    assert_true(mfn_eq(p2m_remove(D1, GFN(gfn), &error), MFN(n)));
+    frame_put_writable(MFN(n));
+    p2m_destroy(D1);
+    D1->hvm = NULL;
+}
+
 static void no_cache_flush(void **state)
 {
     struct gnttab_cache_flush c = {.offset = 0, .length = 0, .op = GNTTAB_CACHE_CLEAN};
@@ -956,6 +1015,7 @@ int main(void)
         TEST(batches_and_limits),
         TEST(entries_that_change),
         TEST(copies),
+        TEST(numbers_of_the_granter),
         TEST(parts_of_pages_and_transitive_grants),
         TEST(versions),
         TEST(swapping),

@@ -17,6 +17,7 @@
 #include "cpu/topology.h"
 #include "domain/domain.h"
 #include "domain/domain_info.h"
+#include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/domctl.h"
 #include "hypercall/sysctl.h"
@@ -52,6 +53,8 @@ static unsigned resets;
 struct percpu *this_cpu(void) { return &cpus[0]; }
 struct percpu *percpu_of(unsigned cpu) { return cpu < 2 ? &cpus[cpu] : NULL; }
 unsigned cpu_last_present(void) { return 1; }
+static const char *missing = "there is none";
+const char *hvm_missing(void) { return missing; }
 static int hotplug_result;
 static unsigned hotplug_cpu, downs, ups;
 int cpu_take_down(unsigned cpu) { return hotplug_cpu = cpu, downs++, hotplug_result; }
@@ -400,6 +403,11 @@ static void machine(void **state)
     assert_int_equal(p->hw_cap[7], 107);
     assert_int_equal(p->capabilities,
                      XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2);
+    missing = NULL;
+    assert_int_equal(call(XEN_SYSCTL_physinfo), 0);
+    assert_int_equal(p->capabilities, XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_hap |
+                                          XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2);
+    missing = "there is none";
 }
 
 static void topology(void **state)
