@@ -1,4 +1,4 @@
-"""Each command of xl, on one domain 0, with the tiny guest."""
+"""Each command of xl, on one domain 0, with the tiny guest: as PV, and as PVH."""
 import json
 import re
 import time
@@ -12,10 +12,13 @@ UP = "tiny: up after"
 TINY = r"tiny# "
 
 
-@pytest.fixture(scope="module", params=["oxenstored", pytest.param("xenstored", marks=pytest.mark.extra)])
+@pytest.fixture(scope="module", params=["oxenstored-pv", pytest.param("xenstored-pv", marks=pytest.mark.extra),
+                                        pytest.param("oxenstored-pvh", marks=pytest.mark.extra)])
 def dom0(request):
-    with manager(f"xl-{request.param}", request.param) as m:
+    xenstored, kind = request.param.split("-")
+    with manager(f"xl-{request.param}", xenstored) as m:
         m.login()
+        m.run(f"sed -i 's/^type = .*/type = \"{kind}\"/' /etc/xen/tiny.cfg")
         yield m
 
 
