@@ -1,5 +1,6 @@
 /* hvm_op: parameters of domains that run with the processor's help, and how they take events. Source: <xen/hvm/hvm_op.h>. */
 #include "domain/guest_access.h"
+#include "domain/domain.h"
 #include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"

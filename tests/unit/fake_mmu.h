@@ -310,14 +310,6 @@ void domain_pause(struct domain *d) { d->pause_count++; }
 void domain_unpause(struct domain *d) { d->pause_count--; }
 
 /* hvm/p2m.c: guests with nested page tables do not run here, so nobody has to leave one. */
-void hvm_destroy_domain(struct domain *d)
-{
-    p2m_destroy(d);
-    heap_free(d->hvm);
-    d->hvm = NULL;
-}
-void hvm_destroy_vcpu(struct vcpu *v) {}
-void vlapic_destroy(struct vcpu *v) {}
 struct cpu_features cpu_features;
 void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg) {}
 

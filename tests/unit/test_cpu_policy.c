@@ -21,8 +21,6 @@
 
 struct cpu_features cpu_features;
 struct time_scale time_scale;
-bool hvm_has_xsave(const struct vcpu *v);
-bool hvm_has_xsave(const struct vcpu *v) { return false; }
 
 static struct percpu cpu;
 static struct domain dom0, dom1;
