@@ -301,6 +301,9 @@ long hypercall_memory_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, u
         return memory_get_map(arg);
     case XENMEM_set_memory_map:
         return memory_set_map(arg);
+    case XENMEM_set_pod_target:
+    case XENMEM_get_pod_target:
+        return memory_pod_target(arg);
     case XENMEM_claim_pages:
         return memory_claim_pages(arg);
     case XENMEM_acquire_resource:

@@ -103,3 +103,24 @@ long memory_remove_from_physmap(uint64_t arg)
     domain_put(d);
     return error;
 }
+
+/* Tools set the target of every domain of this kind when they change its memory. Nothing is populated on demand, so nothing has to be
+ * kept for that: what there is is told. */
+long memory_pod_target(uint64_t arg)
+{
+    struct xen_pod_target a;
+    struct domain *d;
+    int error;
+
+    if (!current->domain->is_privileged)
+        return refuse(-EPERM, "pod_target needs privilege\n");
+    if (copy_from_guest(&a, (const void *)arg, sizeof(a)))
+        return refuse(-EFAULT, "pod_target: no request at 0x%lx\n", arg);
+    error = target(a.domid, &d);
+    if (error)
+        return error;
+    a.tot_pages = READ_ONCE(d->tot_pages);
+    a.pod_cache_pages = a.pod_entries = 0;
+    domain_put(d);
+    return copy_to_guest((void *)arg, &a, sizeof(a)) ? -EFAULT : 0;
+}

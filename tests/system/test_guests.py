@@ -1,4 +1,4 @@
-"""A whole Debian as a guest: boots, disks, network, load, save and restore under load. One domain 0 for all.
+"""A whole Debian as a guest, PV and PVH: boots, disks, network, load, save and restore under load. One domain 0 for all.
 
 In make check it boots once, on a qcow2 overlay of its disk, and uses disk and network."""
 import re
@@ -15,10 +15,16 @@ STRESS = "stress-ng --verify --vm-bytes 32M --mmap-bytes 32M " + " ".join(
     f"--{kind} 1" for kind in ("cpu", "vm", "fork", "mmap", "signal", "pipe", "futex", "switch", "timer", "fp"))
 
 
+@pytest.fixture(scope="module", params=["PV", pytest.param("PVH", marks=pytest.mark.extra)])
+def guest_type(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def dom0():
-    with manager("guests", limit=3600) as m:
+def dom0(guest_type):
+    with manager(f"guests-{guest_type}", limit=3600) as m:
         m.login()
+        m.run(f"sed -i 's/^type = .*/type = \"{guest_type.lower()}\"/' /etc/xen/tiny.cfg /etc/xen/debian.cfg")
         # Files to send, served by HTTP on port 8000
         m.run("mkdir /srv/www; cd /srv/www; head -c 20M /dev/urandom >file; md5sum <file >/run/sum; cd")
         m.run("(cd /srv/www; exec python3 -m http.server 8000 >/dev/null 2>&1) & iperf3 -s -D; modprobe loop")
@@ -52,14 +58,16 @@ def debian(dom0, free_at_start):
 @extra
 @pytest.mark.parametrize("vcpus", [1, 2, 4])
 @pytest.mark.parametrize("config", ["debian", "debian-grub"])
-def test_debian_boots_and_shuts_down(dom0, free_at_start, config, vcpus):
+def test_debian_boots_and_shuts_down(dom0, free_at_start, guest_type, config, vcpus):
+    if config == "debian-grub" and guest_type == "PVH":
+        pytest.skip("GRUB for PV guests")
     dom0.create(config, f"vcpus={vcpus}")
     dom0.guest_says("debian", LOGIN, 240)
     with dom0.guest_console("debian") as guest:
         guest.login()
         assert guest.run("systemctl is-system-running --wait", 120, check=False) == "running"
         assert guest.run("nproc") == str(vcpus)
-        assert guest.run("cat /sys/hypervisor/type /sys/hypervisor/guest_type").split() == ["xen", "PV"]
+        assert guest.run("cat /sys/hypervisor/type /sys/hypervisor/guest_type").split() == ["xen", guest_type]
         assert guest.run("findmnt -n -o SOURCE /") == "/dev/xvda"
         check_kernel_log(guest)
     dom0.wait_until("ping -c 1 -W 1 debian", 30)

@@ -126,10 +126,11 @@ def test_create_with_console(dom0):
     dom0.run("xl destroy tiny")
 
 
-def test_console(dom0, tiny):
+def test_console(dom0, tiny, request):
+    kind = "PVH" if "pvh" in request.node.name else "PV"
     with dom0.guest_console(tiny) as guest:
         assert guest.run("nproc") == "2"
-        assert guest.run("cat /sys/hypervisor/type /sys/hypervisor/guest_type").split() == ["xen", "PV"]
+        assert guest.run("cat /sys/hypervisor/type /sys/hypervisor/guest_type").split() == ["xen", kind]
         assert "127.0.0.1" in guest.run("ifconfig lo")
 
 

@@ -18,6 +18,7 @@ void hvm_destroy_vcpu(struct vcpu *v)
 }
 long memory_add_to_physmap(uint64_t arg) { abort(); }
 long memory_remove_from_physmap(uint64_t arg) { abort(); }
+long memory_pod_target(uint64_t arg) { abort(); }
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order) { abort(); }
 int memory_physmap_drop(struct domain *d, uint64_t gfn) { abort(); }
 

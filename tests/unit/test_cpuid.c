@@ -24,7 +24,6 @@ bool hvm_has_xsave(const struct vcpu *v) { return false; }
 
 /* ----- fake processors ----- */
 
-
 static struct cpuid_regs full(uint32_t leaf, uint32_t subleaf)
 {
     switch (leaf) {
