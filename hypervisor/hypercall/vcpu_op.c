@@ -189,8 +189,8 @@ static long op_register_area(struct vcpu *v, const void *guest, int (*set)(struc
 /* All but what guests do at every tick. */
 static __attribute__((noinline)) long other_op(uint32_t cmd, struct vcpu *v, void *guest)
 {
-    if (v->hvm && (cmd == VCPUOP_initialise || cmd == VCPUOP_up || cmd == VCPUOP_down || cmd == VCPUOP_get_physid))
-        return refuse(-ENOSYS, "vcpu_op %u: vcpus of this kind come and go by INIT and start-up signals\n", cmd);
+    if (v->hvm && (cmd == VCPUOP_initialise || cmd == VCPUOP_get_physid))
+        return refuse(-ENOSYS, "vcpu_op %u: vcpus of this kind begin by INIT and start-up signals\n", cmd);
     switch (cmd) {
     case VCPUOP_initialise:
         return op_initialise(v, guest);
