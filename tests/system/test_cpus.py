@@ -89,6 +89,7 @@ def churn(m, rounds):
     m.audit()
 
 
+@pytest.mark.extra
 def test_off_and_on_under_load(dom0):
     churn(dom0, 3)
 

@@ -88,7 +88,7 @@ class Stub:
 def run_with_nmis(name, left):
     """Runs a guest; NMIs at the addresses in left that it comes to, which are taken out. Returns its console, and what ends it."""
     run = load_run()
-    conf = run.settings(name, False, "1")
+    conf = run.settings(name, "", "1")
     conf["audit"] = "no"
     ends = re.compile(conf.get("expect", f"GUEST {name}: "))
     path = os.path.join(LOGS, f"nmi-{name}.log")
