@@ -351,7 +351,6 @@ void hvm_switch_in(struct vcpu *v)
         wrmsr(MSR_TSC_AUX, v->pv.tsc_aux);
     if (hvm_vendor->get(v, HVM_DR7) & DR7_ENABLED)
         hvm_load_breakpoints(v);
-    hvm_vendor->switch_in(v);
 }
 
 void hvm_load_breakpoints(const struct vcpu *v)

@@ -307,8 +307,6 @@ static void svm_load(struct vcpu *v, const struct hvm_hw_cpu *c)
     v->hvm->asid_generation = 0; /* nothing of what its TLB holds is this state's */
 }
 
-static void svm_switch_in(struct vcpu *v) {}
-
 static void svm_report(const struct vcpu *v) { svm_dump(v->hvm->vmcb); }
 
 /* ---- Before the entry ---- */
@@ -775,7 +773,6 @@ const struct hvm_vendor hvm_svm = {
     .check = svm_check,
     .load = svm_load,
     .run = svm_run,
-    .switch_in = svm_switch_in,
     .report = svm_report,
     .exit_reasons = VMEXIT_TABLE_SIZE + 1,
     .exits = svm_exits,

@@ -43,7 +43,6 @@ struct hvm_vendor {
     void (*load)(struct vcpu *v, const struct hvm_hw_cpu *c);
     /* Enters the guest once and answers why it came back. Interrupts disabled, enabled when it returns. */
     void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
-    void (*switch_in)(struct vcpu *v); /* interrupts disabled */
     void (*report)(const struct vcpu *v);
     unsigned exit_reasons;
     uint64_t (*exits)(unsigned reason, const char **name); /* how often, on all CPUs; name: null if it has none */
