@@ -11,6 +11,7 @@
 #define CR4_PAE (1UL << 5)
 #define CR4_OSXSAVE (1UL << 18)
 #define CR4_PCIDE (1UL << 17)
+#define IS_MAKER(ebx) ((ebx) == 0x68747541 || (ebx) == 0x756e6547) /* "Auth", "Genu": leaf 0 of CPUID */
 
 static void faults_with_at(const char *code, struct fault f, uint64_t want)
 {
@@ -22,7 +23,7 @@ static void check_cpuid(void)
     uint64_t a = ~0UL << 32, b = ~0UL, c = ~0UL << 32, d = ~0UL;
 
     asm volatile("cpuid" : "+a"(a), "+b"(b), "+c"(c), "+d"(d));
-    check((a | b | c | d) >> 32 == 0 && b == 0x68747541, "CPUID clears the upper halves: %lx %lx %lx %lx", a, b, c, d);
+    check((a | b | c | d) >> 32 == 0 && IS_MAKER(b), "CPUID clears the upper halves: %lx %lx %lx %lx", a, b, c, d);
     check(ATTEMPT(".byte 0x66, 0x67, 0x2e, 0xf2, 0x0f, 0xa2", OUT(, "+a"(a), "+b"(b), "+c"(c), "+d"(d)), ).vector ==
               NO_TRAP,
           "CPUID with prefixes");
@@ -379,7 +380,10 @@ static void check_undefined(void)
     undefined(".byte 0x0f, 0x01, 0xdd"); /* CLGI */
     undefined(".byte 0x0f, 0x01, 0xde"); /* SKINIT */
     undefined(".byte 0x0f, 0x01, 0xdf"); /* INVLPGA */
-    undefined(".byte 0x0f, 0x01, 0xc1"); /* VMCALL */
+    if (call_is_vmcall())
+        undefined("vmmcall");
+    else
+        undefined("vmcall");
     check(ATTEMPT("monitor", , OUT("a"(TEST_VA), "c"(0), "d"(0))).vector == UD, "MONITOR is #UD");
     check(ATTEMPT("mwait", , OUT("a"(0), "c"(0))).vector == UD, "MWAIT is #UD");
     check(ATTEMPT("rdpmc", OUT(, "=a"((uint32_t){0}), "=d"((uint32_t){0})), "c"(0)).vector == GP, "RDPMC is #GP");
@@ -469,7 +473,7 @@ USER_TEXT(user_wrmsr, "movl $0x174, %ecx; wrmsr; ud2");
 USER_TEXT(user_cr4, "movq %rax, %cr4; ud2");
 USER_TEXT(user_dr, "movq %rax, %dr0; ud2");
 USER_TEXT(user_cpuid, "xorl %eax, %eax; cpuid; ud2");
-USER_TEXT(user_vmmcall, "movl $17, %eax; vmmcall; ud2");
+USER_TEXT(user_call, "movl $17, %eax; " CALL_TEXT "; ud2");
 USER_TEXT(user_wbinvd, "wbinvd; ud2");
 USER_TEXT(user_vmrun, ".byte 0x0f, 0x01, 0xd8; ud2");
 USER_TEXT(user_xsetbv, "movl $3, %eax; xorl %ecx, %ecx; xorl %edx, %edx; .byte 0x0f, 0x01, 0xd1; ud2");
@@ -499,9 +503,9 @@ static void check_user(void)
     USER_RUN(user_xsetbv, &r);
     check(r.vector == UD || r.vector == GP, "user_xsetbv: vector %lu", r.vector);
     USER_RUN(user_cpuid, &r);
-    check(r.vector == UD && r.rip == USER_CODE + 4 && r.rbx == 0x68747541, "user_cpuid: vector %lu", r.vector);
-    USER_RUN(user_vmmcall, &r);
-    check(r.vector == UD && (long)r.rax == -EPERM, "user_vmmcall: vector %lu, %ld", r.vector, (long)r.rax);
+    check(r.vector == UD && r.rip == USER_CODE + 4 && IS_MAKER(r.rbx), "user_cpuid: vector %lu", r.vector);
+    USER_RUN(user_call, &r);
+    check(r.vector == UD && (long)r.rax == -EPERM, "user_call: vector %lu, %ld", r.vector, (long)r.rax);
     user_flags = 0x3202;
     USER_RUN(user_out, &r);
     check(r.vector == UD && r.rip == USER_CODE + 2, "OUT with IOPL 3: vector %lu", r.vector);
@@ -560,11 +564,11 @@ static void check_steps(void)
     check(debug_count == 2 && debug_rip[0] == va && debug_rip[1] == va + 1, "a step over WRMSR");
     debug_count = 0;
     asm volatile("xorl %%edi, %%edi; xorl %%esi, %%esi; movl $17, %%eax; leaq 1f(%%rip), %0; pushfq; orq $0x100, "
-                 "(%%rsp); popfq; vmmcall; 1: nop; nop"
+                 "(%%rsp); popfq; " CALL_TEXT "; 1: nop; nop"
                  : "=&r"(va)
                  :
                  : "rax", "rdi", "rsi", "memory", "cc");
-    check(debug_count == 2 && debug_rip[0] == va && debug_rip[1] == va + 1, "a step over VMMCALL");
+    check(debug_count == 2 && debug_rip[0] == va && debug_rip[1] == va + 1, "a step over VMMCALL or VMCALL");
     trap_hooks[DB] = NULL;
     apic_write(APIC_TPR, 0);
 }

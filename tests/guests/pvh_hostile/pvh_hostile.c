@@ -161,7 +161,7 @@ static void check_pointers(void)
 }
 
 USER_TEXT(user_calls,
-          "xorl %ebx, %ebx; xorl %ebp, %ebp; 1: movl %ebx, %eax; xorl %edi, %edi; xorl %esi, %esi; vmmcall; "
+          "xorl %ebx, %ebx; xorl %ebp, %ebp; 1: movl %ebx, %eax; xorl %edi, %edi; xorl %esi, %esi; " CALL_TEXT "; "
           "cmpq $-1, %rax; jne 2f; incl %ebp; 2: incl %ebx; cmpl $64, %ebx; jb 1b; ud2");
 
 static void check_callers(void)

@@ -41,6 +41,7 @@ static volatile bool console_lock;
 
 long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
 extern char kit_try_resume[], kit_trampoline[], kit_trampoline_end[];
+extern uint8_t *const kit_calls[], *const kit_calls_end[];
 void kit_enter(unsigned vcpu, unsigned by_startup);
 void kit_trap(struct regs *r);
 void kit_interrupt(struct regs *r);
@@ -312,6 +313,13 @@ static void find_console(void)
     console_port = (uint32_t)port;
 }
 
+static void choose_calls(void)
+{
+    wrmsr(MSR_HYPERCALL_PAGE, (uint64_t)hypercall_page);
+    for (uint8_t *const *site = kit_calls; site < kit_calls_end; site++)
+        memcpy(*site, call_bytes(), KIT_CALL_LENGTH);
+}
+
 void kit_enter(unsigned vcpu, unsigned by_startup)
 {
     if (by_startup) {
@@ -322,7 +330,7 @@ void kit_enter(unsigned vcpu, unsigned by_startup)
     idt_fill();
     load_tss(0);
     memcpy((void *)TRAMPOLINE, kit_trampoline, (size_t)(kit_trampoline_end - kit_trampoline));
-    wrmsr(MSR_HYPERCALL_PAGE, (uint64_t)hypercall_page);
+    choose_calls();
     find_console();
     if (map_shared_info(SHARED_INFO_AT) != 0)
         panic("no shared info");

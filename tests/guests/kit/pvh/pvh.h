@@ -45,6 +45,12 @@ extern uint64_t kit_idt[512];
 extern char kit_stubs[], kit_image_end[];
 extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 long kit_hypercall_32(unsigned nr);
+/* KIT_CALL for the text of an asm statement, and what it has become */
+#define KIT_STRING(...) KIT_STRING_2(__VA_ARGS__)
+#define KIT_STRING_2(...) #__VA_ARGS__
+#define CALL_TEXT KIT_STRING(KIT_CALL)
+static inline const uint8_t *call_bytes(void) { return (const uint8_t *)hypercall_page + 5; } /* behind mov $0, %eax */
+static inline bool call_is_vmcall(void) { return call_bytes()[2] == 0xc1; }
 
 /* Traps and interrupts. A hook sees it first; if it returns true, the guest goes on with the registers it left. */
 typedef bool trap_hook_t(struct regs *r);

@@ -1,4 +1,4 @@
-/* The kit's GDT, and numbers shared by the assembly and the C. */
+/* The kit's GDT, and what the assembly and the C share. */
 #ifndef PVH_SELECTORS_H
 #define PVH_SELECTORS_H
 
@@ -11,5 +11,11 @@
 #define TSS_SELECTOR(vcpu) (0x40 + 16 * (vcpu))
 
 #define TRAMPOLINE 0x8000 /* where a start-up signal begins, in real mode */
+
+/* The instruction of a hypercall: the kit puts the one there that the hypercall page has, VMCALL on processors with VT-x. */
+/* clang-format off */
+#define KIT_CALL 2999: vmmcall; .pushsection .kit.calls, "a"; .quad 2999b; .popsection
+/* clang-format on */
+#define KIT_CALL_LENGTH 3
 
 #endif

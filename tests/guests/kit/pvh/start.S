@@ -188,7 +188,7 @@ kit_raw_hypercall:
         movq %rcx, %rdx
         movq %r8, %r10
         movq %r9, %r8
-        vmmcall
+        KIT_CALL
         ret
 
 /* long kit_hypercall_32(nr): from 32-bit code of ring 0; what is in eax then, zero-extended. */
@@ -201,7 +201,7 @@ kit_hypercall_32:
         pushq $1f
         lretq
         .code32
-1:      vmmcall
+1:      KIT_CALL
         ljmpl $CODE64, $2f
         .code64
 2:      ret
