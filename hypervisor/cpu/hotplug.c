@@ -6,6 +6,7 @@
 #include "cpu/percpu.h"
 #include "cpu/smp.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "lib/log.h"
 #include "platform/apic.h"
 #include "platform/irq.h"
@@ -98,6 +99,7 @@ void cpu_park(void)
     apic_timer_stop();
     sched_retire_idle();
     smp_leave();
+    hvm_close_cpu();
     __atomic_store_n(&pc->park, CPU_PARKED, __ATOMIC_RELEASE);
     for (;;) {
         cli();

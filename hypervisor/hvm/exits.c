@@ -18,6 +18,7 @@
 #define STRING_BYTES 256U
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
+#define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define DR6_BD (1UL << 13)
 #define DR7_ONE 0x400UL
 #define DR7_ZERO 0xd000UL /* and all above bit 31 */
@@ -97,10 +98,10 @@ static bool write_pat(struct vcpu *v, uint64_t value)
     return true;
 }
 
-/* mov $number, %eax; vmmcall; ret */
+/* mov $number, %eax; vmmcall or vmcall; ret */
 static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 {
-    static const uint8_t code[] = {0xb8, 0, 0, 0, 0, 0x0f, 0x01, 0xd9, 0xc3};
+    const uint8_t *call = hvm_vendor->vmcall, code[] = {0xb8, 0, 0, 0, 0, call[0], call[1], call[2], 0xc3};
     mfn_t m = p2m_lookup(v->domain, GFN(value >> PAGE_SHIFT));
     uint8_t *page;
 
@@ -179,6 +180,27 @@ uint64_t hvm_cr4_allowed(const struct vcpu *v)
            CR4_OSXMMEXCPT | cpu_policy_cr4(p);
 }
 
+/* Only where the processor has the guest leave for it: VT-x */
+static bool write_control0(struct vcpu *v, uint64_t value)
+{
+    uint64_t old = get(v, HVM_CR0), efer = get(v, HVM_EFER), cr4 = get(v, HVM_CR4);
+    bool long_code = hvm_vendor->segment(v, SEG_CS).attributes & SEGMENT_L;
+
+    if (value >> 32 || (value & (CR0_PG | CR0_PE)) == CR0_PG || (value & (CR0_NW | CR0_CD)) == CR0_NW)
+        return protection_fault(v);
+    if (value & ~old & CR0_PG && efer & EFER_LME) {
+        if (!(cr4 & CR4_PAE) || long_code)
+            return protection_fault(v);
+        hvm_vendor->set(v, HVM_EFER, efer | EFER_LMA);
+    } else if (old & ~value & CR0_PG) {
+        if (cr4 & CR4_PCIDE || (efer & EFER_LMA && long_code))
+            return protection_fault(v);
+        hvm_vendor->set(v, HVM_EFER, efer & ~EFER_LMA);
+    }
+    hvm_vendor->set(v, HVM_CR0, (value & CR0_KNOWN) | CR0_ET);
+    return true;
+}
+
 static bool write_control4(struct vcpu *v, uint64_t value)
 {
     bool long_mode = get(v, HVM_EFER) & EFER_LMA;
@@ -193,6 +215,8 @@ static bool write_control4(struct vcpu *v, uint64_t value)
 
 bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn)
 {
+    if (insn->op == OP_WRITE_CR && insn->reg == 0 && !get(v, HVM_CPL))
+        return write_control0(v, *insn_reg(regs, insn->rm));
     if (insn->op == OP_WRITE_CR && insn->reg == 4 && !get(v, HVM_CPL))
         return write_control4(v, *insn_reg(regs, insn->rm));
     if (insn->op == OP_WRITE_CR && insn->reg == 8 && !get(v, HVM_CPL) && *insn_reg(regs, insn->rm) <= 0xf) {

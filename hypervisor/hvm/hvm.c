@@ -28,7 +28,8 @@
 #define VECTOR_CALLBACK 0x100
 
 const struct hvm_vendor *hvm_vendor;
-static const char *missing = "the processor has neither AMD-V nor a virtualisation that Croft knows";
+const char hvm_no_processor[] = "the processor has neither AMD-V nor VT-x";
+static const char *missing = hvm_no_processor;
 
 static void report_exits(void)
 {
@@ -43,13 +44,17 @@ static void report_exits(void)
 
 void __init hvm_init(void)
 {
+    static const struct hvm_vendor *const vendors[] = {&hvm_svm, &hvm_vmx};
+
     key_register('v', "why hardware-assisted domains left their guests", report_exits);
-    missing = hvm_svm.find();
+    for (unsigned i = 0; missing == hvm_no_processor && i < ARRAY_SIZE(vendors); i++) {
+        missing = vendors[i]->find();
+        hvm_vendor = missing ? NULL : vendors[i];
+    }
     if (missing) {
         log_info("hardware-assisted domains: none: %s\n", missing);
         return;
     }
-    hvm_vendor = &hvm_svm;
     hvm_init_cpu();
     log_info("hardware-assisted domains: %s with nested paging\n", hvm_vendor->name);
 }
@@ -58,6 +63,12 @@ void hvm_init_cpu(void)
 {
     if (hvm_vendor)
         hvm_vendor->init_cpu();
+}
+
+void hvm_close_cpu(void)
+{
+    if (hvm_vendor && hvm_vendor->close_cpu)
+        hvm_vendor->close_cpu();
 }
 
 const char *hvm_missing(void) { return missing; }
@@ -338,6 +349,8 @@ bool hvm_set_callback(struct domain *d, uint64_t value)
 void hvm_switch_out(struct vcpu *v)
 {
     memcpy(&v->regs, guest_regs(), offsetof(struct cpu_user_regs, es));
+    if (hvm_vendor->switch_out)
+        hvm_vendor->switch_out(v);
     write_dr6(DR6_RESET); /* the exit has reset DR7 only */
     fpu_adopt_xcr0(v);    /* QEMU's AMD-V (7.2) does not intercept XSETBV */
     fpu_save(v);
@@ -346,6 +359,8 @@ void hvm_switch_out(struct vcpu *v)
 void hvm_switch_in(struct vcpu *v)
 {
     memcpy(guest_regs(), &v->regs, offsetof(struct cpu_user_regs, es));
+    if (hvm_vendor->switch_in)
+        hvm_vendor->switch_in(v);
     fpu_restore(v);
     if (cpu_features.rdtscp)
         wrmsr(MSR_TSC_AUX, v->pv.tsc_aux);

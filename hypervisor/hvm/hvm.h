@@ -1,14 +1,15 @@
 /*
- * Domains whose kernel runs in its own ring 0 with its own page tables, by the processor's help (AMD-V): PVH. What is in this
+ * Domains whose kernel runs in its own ring 0 with its own page tables, by the processor's help (AMD-V, VT-x): PVH. What is in this
  * folder knows the guest as a processor; the rest of Croft asks whether d->hvm or v->hvm is there and calls what is declared here.
  *
  *   hvm.c      the vcpu, whatever the processor's maker: the loop that enters the guest, what waits to be injected, its start
  *   exits.c    what the guest did that Croft must answer, where that does not depend on the maker
  *   svm.c      AMD-V: the control block, entry and exit; svm_audit.c: is the block one that the processor takes
+ *   vmx.c      VT-x: the same, with vmx_audit.c
  *   p2m.c      nested page tables: the guest's physical memory
  *   walk.c     the guest's own page tables, for hypercalls and instructions
  *   vlapic.c   its local APIC
- *   context.c  its processors' state in the ABI's form, for the tools: hvm/context.h; svm_state.c: AMD-V's part of it
+ *   context.c  its processors' state in the ABI's form, for the tools: hvm/context.h; svm_state.c, vmx_state.c: the makers' parts of it
  */
 #ifndef HVM_HVM_H
 #define HVM_HVM_H
@@ -21,6 +22,7 @@
 struct domain;
 struct vcpu;
 struct vmcb;
+struct vmx_vcpu;
 
 struct hvm_domain {
     struct p2m p2m;
@@ -34,7 +36,10 @@ struct hvm_domain {
 
 struct hvm_vcpu {
     struct vlapic vlapic;
-    struct vmcb *vmcb;
+    union { /* by the vendor */
+        struct vmcb *vmcb;
+        struct vmx_vcpu *vmx;
+    };
     uint64_t pending_event;    /* an exception, or what an exit interrupted, as EVENT_* of hvm/vmcb.h; 0: none */
     uint8_t upcall_vector;     /* HVMOP_set_evtchn_upcall_vector; 0: the domain's callback vector */
     volatile bool upcall_edge; /* evtchn_upcall_pending has gone from 0 to 1 since this was last looked at */
@@ -54,6 +59,7 @@ struct hvm_vcpu {
 /* Boot, on the boot CPU, then on each CPU that comes on line. */
 void hvm_init(void);
 void hvm_init_cpu(void);
+void hvm_close_cpu(void); /* this CPU goes off line; interrupts disabled */
 /* Null if there can be such domains, or why not, one line without end of line. */
 const char *hvm_missing(void);
 

@@ -1,4 +1,7 @@
-/* Nested page tables: see hvm/p2m.h. AMD64 APM volume 2, 15.25: the format is that of long mode's own page tables (5.3). */
+/*
+ * Nested page tables: see hvm/p2m.h. AMD64 APM volume 2, 15.25: the format is that of long mode's own page tables (5.3). That of EPT
+ * (Intel SDM volume 3, 28.3.2) has the address, "present" (readable there) and "large" at the same places.
+ */
 #include "cpu/cpu.h"
 #include "cpu/smp.h"
 #include "domain/domain.h"
@@ -24,19 +27,32 @@ static uint64_t level_frames(unsigned level) { return 1UL << level_order(level);
  * dirty are there from the start, so that the processor never writes to an entry: plain stores are enough here. Memory is
  * write-back: the guest's own PAT has the last word.
  */
-#define ENTRY_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
-#define ENTRY_LEAF (ENTRY_TABLE | PTE_DIRTY)
+#define NPT_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
+#define NPT_LEAF (NPT_TABLE | PTE_DIRTY)
+#define EPT_TABLE 7UL                    /* readable, writable, executable */
+#define EPT_LEAF (EPT_TABLE | 6UL << 3) /* write-back */
+static struct {
+    uint64_t table, leaf; /* bits of an entry that points to a table, and of one that maps memory */
+    bool gib_pages;
+} format = {NPT_TABLE, NPT_LEAF, false};
+
+void p2m_set_format(bool ept, bool gib_pages)
+{
+    format.table = ept ? EPT_TABLE : NPT_TABLE;
+    format.leaf = ept ? EPT_LEAF : NPT_LEAF;
+    format.gib_pages = gib_pages;
+}
 
 static bool is_present(uint64_t e) { return e & PTE_PRESENT; }
 /* Of a present entry */
 static bool is_leaf(uint64_t e, unsigned level) { return level == 1 || (e & PTE_PSE); }
 static uint64_t make_leaf(mfn_t m, unsigned level)
 {
-    return mfn_to_maddr(m).n | ENTRY_LEAF | (level > 1 ? PTE_PSE : 0);
+    return mfn_to_maddr(m).n | format.leaf | (level > 1 ? PTE_PSE : 0);
 }
-static uint64_t make_pointer(const uint64_t *table) { return virt_to_maddr(table).n | ENTRY_TABLE; }
+static uint64_t make_pointer(const uint64_t *table) { return virt_to_maddr(table).n | format.table; }
 static mfn_t entry_mfn(uint64_t e) { return pte_mfn(e); }
-static unsigned highest_leaf_level(void) { return cpu_features.gbpages ? 3 : 2; }
+static unsigned highest_leaf_level(void) { return format.gib_pages ? 3 : 2; }
 
 /* ---- Tables ---- */
 

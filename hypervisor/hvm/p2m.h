@@ -36,6 +36,8 @@ struct p2m {
 
 #define P2M_MAX_GFN ((1UL << 36) - 1) /* 48 bits of address */
 
+/* Boot: entries of AMD-V or of EPT, and may they map 1 GiB? */
+void p2m_set_format(bool ept, bool gib_pages);
 int p2m_init(struct domain *d); /* -ENOMEM */
 /*
  * A domain may have so many tables, twice what its memory needs and some for what is mapped here and there: beyond that p2m_add and

@@ -83,7 +83,7 @@ static const char *svm_find(void)
     uint64_t vm_cr;
 
     if (cpu_features.max_ext_leaf < CPUID_SVM_LEAF || !(cpuid(0x80000001, 0).c >> 2 & 1))
-        return "the processor has neither AMD-V nor a virtualisation that Croft knows";
+        return hvm_no_processor;
     if (rdmsr_safe(MSR_VM_CR, &vm_cr) && vm_cr & VM_CR_SVMDIS)
         return "AMD-V is switched off in the firmware's setup";
     r = cpuid(CPUID_SVM_LEAF, 0);
@@ -109,6 +109,7 @@ static const char *svm_find(void)
                                      .flush_by_asid = r.d & SVM_FLUSH_BY_ASID,
                                      .cr4 = ~0UL >> 32,
                                      .efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_SVME};
+    p2m_set_format(false, cpu_features.gbpages);
     return NULL;
 }
 
@@ -760,6 +761,7 @@ static uint64_t svm_exits(unsigned reason, const char **name)
 
 const struct hvm_vendor hvm_svm = {
     .name = "AMD-V",
+    .vmcall = {0x0f, 0x01, 0xd9},
     .find = svm_find,
     .init_cpu = svm_init_cpu,
     .create = svm_create,

@@ -1,6 +1,6 @@
 /*
- * What differs between AMD-V and VT-x, as the rest of hvm/ uses it. svm.c is the one there is; a vmx.c will mirror it, function by
- * function. v is current, or does not run, unless said otherwise.
+ * What differs between AMD-V and VT-x, as the rest of hvm/ uses it. svm.c and vmx.c mirror each other, function by function. v is
+ * current, or does not run, unless said otherwise.
  */
 #ifndef HVM_VENDOR_H
 #define HVM_VENDOR_H
@@ -21,12 +21,14 @@ struct hvm_segment {
 
 struct hvm_vendor {
     const char *name;
-    /* Once, on the boot CPU: null if it is there and usable, or why not. */
+    uint8_t vmcall[3]; /* the instruction of a hypercall */
+    /* Once, on the boot CPU: null if it is there and usable, or why not: hvm_no_processor, or what is missing. Calls p2m_set_format. */
     const char *(*find)(void);
-    /* On each CPU, when it comes on line. */
+    /* On each CPU, when it comes on line, and, may be null, when it goes off line; interrupts disabled. */
     void (*init_cpu)(void);
+    void (*close_cpu)(void);
     int (*create)(struct vcpu *v); /* -ENOMEM */
-    void (*destroy)(struct vcpu *v);
+    void (*destroy)(struct vcpu *v); /* not after a create that failed */
     /* The registers that are not in cpu_user_regs, all at once: as after INIT, in real mode at vector << 12; or in flat 32-bit mode. */
     void (*start_real)(struct vcpu *v, uint8_t vector);
     void (*start_flat)(struct vcpu *v);
@@ -41,13 +43,17 @@ struct hvm_vendor {
     void (*save)(const struct vcpu *v, struct hvm_hw_cpu *c);
     const char *(*check)(const struct vcpu *v, const struct hvm_hw_cpu *c);
     void (*load)(struct vcpu *v, const struct hvm_hw_cpu *c);
+    /* Around the time in which v is current, with interrupts disabled; may be null. */
+    void (*switch_in)(struct vcpu *v);
+    void (*switch_out)(struct vcpu *v);
     /* Enters the guest once and answers why it came back. Interrupts disabled, enabled when it returns. */
     void (*run)(struct vcpu *v, struct cpu_user_regs *regs);
     void (*report)(const struct vcpu *v);
     unsigned exit_reasons;
     uint64_t (*exits)(unsigned reason, const char **name); /* how often, on all CPUs; name: null if it has none */
 };
-extern const struct hvm_vendor hvm_svm;
+extern const struct hvm_vendor hvm_svm, hvm_vmx;
+extern const char hvm_no_processor[];
 extern const struct hvm_vendor *hvm_vendor; /* null: none is usable */
 
 /* hvm.c: what waits */
@@ -97,6 +103,8 @@ void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs); /* after the step
 /* walk.c */
 size_t hvm_copy_to_user(uint64_t va, const void *from,
                         size_t n); /* as hvm_copy_to_guest, with the rights of the guest's user mode */
+/* n bytes at a guest physical address, within a page. False: there is no memory. */
+bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n);
 /* The bytes at rip: returns how many could be read, up to n. */
 unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n);
 /* Decodes the instruction at rip. False: it cannot be read, or is none that the decoder knows. */

@@ -30,6 +30,15 @@ static void *frame_of_guest(const struct vcpu *v, uint64_t gpa)
     return mfn_eq(m, INVALID_MFN) ? NULL : (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
 }
 
+bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n)
+{
+    const void *from = frame_of_guest(v, address);
+
+    if (from)
+        memcpy(to, from, n);
+    return from;
+}
+
 static uint64_t read_entry(const void *at, unsigned bytes)
 {
     return bytes == 8 ? READ_ONCE(*(const uint64_t *)at) : READ_ONCE(*(const uint32_t *)at);

@@ -191,6 +191,7 @@ static int setup(void **state)
     max_frame = SMALL_FRAMES;
     big = false;
     cpu_features.gbpages = true;
+    p2m_set_format(false, true);
     pages_left = ~0U;
     preempt = NULL;
     calls = freed = 0;
@@ -425,6 +426,7 @@ static void one_gibibyte(void **state)
 static void a_gibibyte_without_such_pages(void **state)
 {
     cpu_features.gbpages = false;
+    p2m_set_format(false, false);
     assert_int_equal(add(GIB, BIG, 18), 0);
     assert_int_equal(level_of(GIB), 2);
     assert_int_equal(p->table_pages, 3);
