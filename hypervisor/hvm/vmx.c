@@ -239,6 +239,7 @@ static const char *vmx_find(void)
         msr_pass(MSR_TSC_AUX, false);
     vmx.flush_l1d = needs_l1d_flush();
     l->physical_bits = cpu_features.paddr_bits;
+    l->linear_bits = cpuid(0x80000008, 0).a >> 8 & 0xff;
     l->cr0_ones = rdmsr(MSR_VMX_CR0_FIXED0) & ~(CR0_PE | CR0_PG);
     l->cr0_may = rdmsr(MSR_VMX_CR0_FIXED1);
     l->cr4_ones = rdmsr(MSR_VMX_CR4_FIXED0);
@@ -662,12 +663,6 @@ static void vmx_set(struct vcpu *v, enum hvm_reg reg, uint64_t value)
     end(v);
 }
 
-/* From the form of the structure */
-static uint16_t pack_attributes(uint64_t a)
-{
-    return (uint16_t)(a & ATTRIBUTES_UNUSABLE ? 0 : (a & 0xff) | (a >> 4 & 0xf00));
-}
-
 static struct hvm_segment vmx_segment(const struct vcpu *v, enum insn_segment which)
 {
     const unsigned n = 2 * which; /* both in the order of their numbers */
@@ -675,7 +670,7 @@ static struct hvm_segment vmx_segment(const struct vcpu *v, enum insn_segment wh
 
     _Static_assert(VMCS_gs_base - VMCS_es_base == 2 * SEG_GS, "in that order");
     begin(v);
-    s = (struct hvm_segment){(uint16_t)vmread(VMCS_es_selector + n), pack_attributes(vmread(VMCS_es_attributes + n)),
+    s = (struct hvm_segment){(uint16_t)vmread(VMCS_es_selector + n), (uint16_t)vmx_attributes_to_abi(vmread(VMCS_es_attributes + n)),
                              (uint32_t)vmread(VMCS_es_limit + n), vmread(VMCS_es_base + n)};
     end(v);
     return s;
@@ -788,7 +783,7 @@ static void end_shadow(void)
 
 static bool is_64_bit(void)
 {
-    return vmread(VMCS_efer) & EFER_LMA && pack_attributes(vmread(VMCS_cs_attributes)) & SEGMENT_L;
+    return vmread(VMCS_efer) & EFER_LMA && vmx_attributes_to_abi(vmread(VMCS_cs_attributes)) & SEGMENT_L;
 }
 
 static void step(struct vcpu *v, struct cpu_user_regs *regs, unsigned length)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# churn.sh CYCLES SEED: in domain 0, creates tiny guests and kills them at random moments of their lives.
+# churn.sh CYCLES SEED TYPE: in domain 0, creates tiny guests (pv or pvh) and kills them at random moments of their lives.
 RANDOM=$2
 cd /run || exit 1
 # The kernel unpacked: the builder has less to do, and more cycles fit into the time.
@@ -9,7 +9,7 @@ data = open("/vmlinuz", "rb").read()
 at = data.index(b"\xfd7zXZ\0")
 open("/run/vmlinux", "wb").write(lzma.LZMADecompressor().decompress(data[at:]))
 EOF
-sed 's,^kernel.*,kernel = "/run/vmlinux",' /etc/xen/tiny.cfg >churn.cfg
+sed "s,^kernel.*,kernel = \"/run/vmlinux\",; s,^type.*,type = \"$3\"," /etc/xen/tiny.cfg >churn.cfg
 io='extra="console=hvc0 quiet tiny.run=dd,if=/dev/xvda,of=/dev/null,bs=64k;dd,if=/dev/zero,of=/dev/xvda,bs=64k;ticks"'
 disk='disk=["phy:/dev/loop7,xvda,w"]'
 [ -e churn.disk ] || { truncate -s 64M churn.disk && losetup /dev/loop7 churn.disk; }
