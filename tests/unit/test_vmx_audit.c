@@ -842,8 +842,8 @@ static void dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_every_mode), cmocka_unit_test(each_rule), cmocka_unit_test(every_rule_has_a_case),
-        cmocka_unit_test(rules_for_a_state),  cmocka_unit_test(dump),
+        cmocka_unit_test(accepts_every_mode), cmocka_unit_test(each_rule),  cmocka_unit_test(every_rule_has_a_case),
+        cmocka_unit_test(rules_for_a_state),  cmocka_unit_test(exceptions), cmocka_unit_test(dump),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,6 +215,7 @@ static void what_is_left_of_the_old(void **state)
     old.activity = 1;
     old.pending_debug = PENDING_SINGLE_STEP;
     old.processor_controls |= PROC_INTR_WINDOW | PROC_NMI_WINDOW;
+    old.debugctl = 1;
     old.pdpte1 = 0x5001;
     old.host_rip = 5;
     old.vpid = 7;
@@ -225,7 +226,7 @@ static void what_is_left_of_the_old(void **state)
     b.dr7 = 0;
     c = record_of(&b);
     vmx_state_load(&old, &c, &limits);
-    assert_int_equal(old.interruptibility | old.activity | old.pending_debug, 0);
+    assert_int_equal(old.interruptibility | old.activity | old.pending_debug | old.debugctl, 0);
     assert_int_equal(old.processor_controls, b.processor_controls);
     assert_int_equal(old.entry_controls, b.entry_controls);
     assert_int_equal(old.extra.dr6, 0xffff4ff1);
@@ -426,6 +427,10 @@ static void records_that_are_refused(void **state)
     REFUSED(cr0, c.cr0 | 1UL << 32, "CR0 has reserved bits");
     REFUSED(cr0, c.cr0 | 1UL << 7, "CR0 has reserved bits");
     REFUSED(cr0, c.cr0 | CR0_NW, "CR0.NW without CR0.CD");
+    c.cr0 = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
+    accepted(&b, &c);
+    c.cr0 = CR0_PE | CR0_PG;
+    accepted(&b, &c);
     REFUSED(cr0, c.cr0 & ~CR0_PE, "CR0.PG without CR0.PE");
     REFUSED(cr0, c.cr0 & ~CR0_PG, "long mode without CR0.PG");
     REFUSED(sysenter_cs, 1UL << 32, "SYSENTER_CS has more than 32 bits");
