@@ -10,6 +10,8 @@
 #include "lib/string.h"
 
 #define ATTRIBUTES 0xfffU
+#define SEGMENT_DPL_SHIFT 5
+#define SEGMENT_DPL_BITS (3U << SEGMENT_DPL_SHIFT)
 #define DR6_ONES 0xffff0ff0UL
 #define DR6_USED 0xe00fUL
 #define DR7_ONE 0x400UL
@@ -27,6 +29,8 @@ void svm_state_save(const struct vmcb *b, struct hvm_hw_cpu *c)
     c->s##_limit = b->s.limit;                                                                                         \
     c->s##_base = b->s.base;
     EACH_SEGMENT(SAVE)
+    /* After a SYSRET, or when it is null, SS has any DPL: the CPL is in its own field (15.5.1). */
+    c->ss_arbytes = (c->ss_arbytes & ~SEGMENT_DPL_BITS) | (uint32_t)b->cpl << SEGMENT_DPL_SHIFT;
     c->gdtr_limit = b->gdtr.limit;
     c->gdtr_base = b->gdtr.base;
     c->idtr_limit = b->idtr.limit;

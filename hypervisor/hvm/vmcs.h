@@ -94,7 +94,7 @@
 #define EPT_WRITE (1U << 1)
 #define EPT_FETCH (1U << 2)
 #define EPT_LINEAR_VALID (1U << 7)
-#define EPT_LINEAR (1U << 8)          /* by the address itself; else: a walk of the guest's tables */
+#define EPT_LINEAR (1U << 8) /* by the address itself; else: a walk of the guest's tables */
 #define EPT_NMI_UNBLOCKED (1U << 12)
 /* ept_root: write-back, four levels */
 #define EPTP_FORMAT (6U | 3U << 3)
@@ -104,7 +104,7 @@
 #define PORT_IN (1U << 3)
 #define PORT_STRING (1U << 4)
 #define PORT_REPEAT (1U << 5)
-#define PORT_BYTES(qualification) (((qualification) & 7) + 1)
+#define PORT_BYTES(qualification) (((qualification)&7) + 1)
 #define PORT_NUMBER(qualification) ((uint16_t)((qualification) >> 16))
 
 enum vmx_exit {

@@ -114,6 +114,7 @@ void vmx_state_load(struct vmcs *b, const struct hvm_hw_cpu *c, const struct vmx
     b->interruptibility = 0;
     b->activity = ACTIVITY_ACTIVE;
     b->pending_debug = 0;
+    b->debugctl = 0; /* the record has none */
     b->processor_controls &= ~(uint64_t)(PROC_INTR_WINDOW | PROC_NMI_WINDOW);
 }
 

@@ -221,6 +221,20 @@ static void what_is_saved(void **state)
     assert_null(find(CPU_XSAVE_CODE, 0));
 }
 
+/* After a SYSRET the attributes of SS are the kernel's, and of a null SS nothing is left: the CPL is in a field of its own. */
+static void privilege_level(void **state)
+{
+    s.b[0].cpl = 3;
+    size = hvm_context_save(&d, (uint8_t *)buffer);
+    assert_int_equal(FIND(CPU, 0)->ss_arbytes, 0xcf3);
+    s.b[0].ss.attributes = 0;
+    size = hvm_context_save(&d, (uint8_t *)buffer);
+    assert_int_equal(FIND(CPU, 0)->ss_arbytes, 0x060);
+    s.b[0].cpl = 0;
+    assert_int_equal(hvm_context_load(&d, (uint8_t *)buffer, size), 0);
+    assert_int_equal(s.b[0].cpl, 3);
+}
+
 static void single_records(void **state)
 {
     struct hvm_hw_cpu c;
@@ -490,6 +504,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_is_saved),
+        TEST(privilege_level),
         TEST(single_records),
         TEST(round_trip),
         TEST(start_of_a_domain),

@@ -305,6 +305,7 @@ static const struct audit_case kernel_cases[] = {
 
     {"host CR0 has bits that it must not have in VMX operation, or lacks some", {OFF(host_cr0, CR0_NE)}},
     {"host CR0 has bits that it must not have in VMX operation, or lacks some", {OFF(host_cr0, CR0_PG)}},
+    {"host CR0 has bits that it must not have in VMX operation, or lacks some", {OFF(host_cr0, CR0_PE)}},
     {"host CR0 has bits that it must not have in VMX operation, or lacks some", {ON(host_cr0, 1UL << 32)}},
     {"host CR4 has bits that it must not have in VMX operation, or lacks some", {OFF(host_cr4, CR4_VMXE)}},
     {"host CR4 has bits that it must not have in VMX operation, or lacks some", {ON(host_cr4, 1UL << 24)}},
@@ -572,6 +573,10 @@ static const struct audit_case kernel_cases[] = {
     {"secondary controls: one is on that Croft does not know", {ON(secondary_controls, 1 << 17)}},
     {"exit controls: one is on that Croft does not know", {ON(exit_controls, 1 << 12)}},
     {"entry controls: one is on that Croft does not know", {ON(entry_controls, 1 << 13)}},
+    {NULL,
+     {ON(processor_controls, PROC_INTR_WINDOW | PROC_INVLPG | PROC_CR3_LOAD | PROC_CR3_STORE | PROC_CR8_LOAD),
+      ON(processor_controls, PROC_CR8_STORE | PROC_NMI_WINDOW | PROC_MONITOR_TRAP | PROC_PAUSE),
+      ON(secondary_controls, PROC2_INVPCID | PROC2_XSAVES), ON(exit_controls, EXIT_ACK_INTR)}},
     {"interrupts make no exits", {OFF(pin_controls, PIN_INTR_EXITING)}},
     {"NMIs make no exits", {OFF(pin_controls, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)}},
     {"NMIs are not virtual: the guest's would block the machine's", {OFF(pin_controls, PIN_VIRTUAL_NMIS)}},
@@ -629,6 +634,7 @@ static const struct audit_case real_cases[] = {
 };
 
 static const struct audit_case protected_cases[] = {
+    {"CR0 has bits that it must not have in VMX operation, or lacks some", {RESTRICTED}},
     {NULL, {IS(cs_attributes, 0xc093)}},
     {NULL, {IS(tr_attributes, 0x83)}},
     {"TR: not a busy TSS, or one of 16 bits in long mode", {IS(tr_attributes, 0x81)}},
@@ -782,6 +788,26 @@ static void rules_for_a_state(void **state)
     assert_in_range(found, 180, 400);
 }
 
+/* Each exception can be injected as it comes, and in no other way. */
+static void exceptions(void **state)
+{
+    const uint32_t all = 0x000f7dfb | 1U << X86_CP, with_error = 0x00027d00 | 1U << X86_CP;
+
+    for (unsigned free = 0; free < 2; free++)
+        for (uint64_t vector = 0; vector < 32; vector++)
+            for (unsigned error = 0; error < 2; error++) {
+                uint32_t there = free ? all : all & ~(1U << X86_CP);
+                bool legal = there >> vector & 1 && (with_error >> vector & 1) == error;
+                struct vmx_limits l = limits;
+                struct vmcs b = sixty_four_bit();
+
+                l.error_code_free = free;
+                b.entry_event = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector | (error ? EVENT_HAS_ERROR : 0);
+                if (!vmx_audit(&b, &l) != legal)
+                    fail_msg("vector %lu, error code %u: %d", vector, error, !legal);
+            }
+}
+
 static void dump(void **state)
 {
     static const char *const parts[] = {"exit 1e qualification 0000000003f80000 length 2",
@@ -816,8 +842,8 @@ static void dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_every_mode), cmocka_unit_test(each_rule), cmocka_unit_test(every_rule_has_a_case),
-        cmocka_unit_test(rules_for_a_state),  cmocka_unit_test(dump),
+        cmocka_unit_test(accepts_every_mode), cmocka_unit_test(each_rule),  cmocka_unit_test(every_rule_has_a_case),
+        cmocka_unit_test(rules_for_a_state),  cmocka_unit_test(exceptions), cmocka_unit_test(dump),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
