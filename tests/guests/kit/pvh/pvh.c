@@ -35,12 +35,13 @@ static struct {
     struct regs regs;
 } catches[KIT_MAX_VCPUS];
 
+void (*kit_writer)(const char *text, unsigned length);
 static struct xencons_interface *console;
 static uint32_t console_port;
 static volatile bool console_lock;
 
 long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
-extern char kit_try_resume[], kit_trampoline[], kit_trampoline_end[];
+extern char kit_try_resume[];
 extern uint8_t *const kit_calls[], *const kit_calls_end[];
 void kit_enter(unsigned vcpu, unsigned by_startup);
 void kit_trap(struct regs *r);
@@ -76,6 +77,10 @@ void kit_write(const char *text, unsigned length)
 {
     struct evtchn_send s = {.port = console_port};
 
+    if (kit_writer != NULL) {
+        kit_writer(text, length);
+        return;
+    }
     if (console == NULL) {
         for (unsigned i = 0; i < length; i++)
             outb(PORT_DEBUG, (uint8_t)text[i]);
@@ -233,6 +238,7 @@ static void load_tss(unsigned v)
     tss[v].io_map = sizeof(tss[v]);
     tss[v].rsp[0] = stack + KIT_STACK_SIZE / 2;
     tss[v].ist[0] = stack + KIT_STACK_SIZE / 4;
+    tss[v].ist[1] = stack + KIT_STACK_SIZE / 4 * 3;
     entry[0] = (sizeof(tss[v]) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
     entry[1] = base >> 32;
     asm volatile("ltr %w0" : : "r"(TSS_SELECTOR(v)) : "memory");

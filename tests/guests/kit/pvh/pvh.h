@@ -41,8 +41,10 @@ extern struct start_state kit_start_state;
 extern struct hvm_start_info *pvh_info;
 extern struct shared_info *shared_info;
 extern uint64_t kit_pml4[512], kit_gdt[];
-extern uint64_t kit_idt[512];
-extern char kit_stubs[], kit_image_end[];
+extern uint64_t kit_idt[512]; /* stack 1 is used; 2 is free, the upper half of the main stack's room */
+extern char kit_stubs[], kit_image_end[], kit_trampoline[], kit_trampoline_end[]; /* what is copied to TRAMPOLINE */
+extern void (*kit_writer)(const char *text,
+                          unsigned length); /* null: to the console, or, without one, the debug port */
 extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 long kit_hypercall_32(unsigned nr);
 /* KIT_CALL for the text of an asm statement, and what it has become */
