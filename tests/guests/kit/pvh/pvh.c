@@ -187,7 +187,7 @@ void kit_trap(struct regs *r)
         f->cr2 = cr2_read();
         r->rip = f->resume;
         r->rsp = f->sp;
-        r->rflags &= ~(RFLAGS_TF | RFLAGS_NT | RFLAGS_AC);
+        r->rflags &= ~(RFLAGS_TF | RFLAGS_DF | RFLAGS_NT | RFLAGS_AC);
         return;
     }
     if (catches[v].resume_sp == 0) {
