@@ -15,7 +15,7 @@ GUESTS_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -Wall -Wextra -Werror -Wmissin
 	-fno-tree-loop-distribute-patterns -ffile-prefix-map=$(CURDIR)=. -I$(GUESTS_DIR)/kit
 GUESTS_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/*.[cS]))
 GUESTS_PVH_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/pvh/*.[cS]) \
-	$(addprefix $(GUESTS_DIR)/kit/,checks.c print.c time.c try.S))
+	$(addprefix $(GUESTS_DIR)/kit/,checks.c print.c time.c try.c try.S))
 guests_kit = $(if $(filter pvh_%,$(1)),$(GUESTS_PVH_KIT),$(GUESTS_KIT))
 guests_script = $(GUESTS_DIR)/kit/$(if $(filter pvh_%,$(1)),pvh/)guest.lds
 guests_objects = $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/$(1)/*.[cS]) \
