@@ -184,7 +184,7 @@ static struct fault access_other(void)
     case 14:
         return ATTEMPT(".byte 0xc5, 0xfc, 0x77", , ); /* VZEROUPPER */
     default:
-        return ATTEMPT("pushfq; btsq %[bit], (%%rsp); popfq; nop; nop", , [bit] "r"(below(22)));
+        return ATTEMPT("pushfq; btsq %[bit], (%%rsp); popfq; nop; nop; pushq $2; popfq", , [bit] "r"(below(22)));
     }
 }
 
