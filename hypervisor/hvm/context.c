@@ -412,6 +412,7 @@ static void set_down(struct vcpu *v, bool down)
     h->init_pending = false;
     h->startup = 0;
     h->waits_for_startup = down;
+    h->halted = false;
     h->walked_page = ~0UL;
     v->down = down;
     v->blocked = false;

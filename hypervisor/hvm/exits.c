@@ -355,11 +355,10 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
             return protection_fault(v);
         left =
             get(v, HVM_CPL) == 3 ? hvm_copy_to_user(to, ones, done * bytes) : hvm_copy_to_guest(to, ones, done * bytes);
-        if (left) {
+        if (left)
             store_fault(v, to + done * bytes - left);
-            return false;
-        }
-        to = regs->rdi + (regs->rflags & EFLAGS_DF ? -(uint64_t)bytes : done * bytes);
+        done -= DIV_ROUND_UP(left, bytes);
+        to = regs->rdi + (regs->rflags & EFLAGS_DF ? -(done * bytes) : done * bytes);
         regs->rdi = string_register(regs->rdi, to, mask);
     } else {
         done = count; /* what nobody listens to need not be read */

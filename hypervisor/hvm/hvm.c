@@ -134,7 +134,7 @@ static void reset(struct vcpu *v)
     memset(&v->regs, 0, sizeof(v->regs));
     memset(h->dr, 0, sizeof(h->dr));
     h->pending_event = 0;
-    h->nmi_blocked = h->nmi_leaving = false;
+    h->nmi_blocked = h->nmi_leaving = h->halted = false;
     v->pv.nmi_pending = false;
     v->regs.rflags = EFLAGS_MBS;
 }
@@ -156,13 +156,25 @@ void hvm_vcpu_notify(struct vcpu *v) { vcpu_kick(v); }
 
 void hvm_signal_nmi(struct vcpu *v)
 {
+    struct hvm_vcpu *h = v->hvm;
+    bool wake;
+
     __atomic_store_n(&v->pv.nmi_pending, true, __ATOMIC_SEQ_CST);
-    vcpu_kick(v);
+    spin_lock(&v->domain->lock);
+    wake = v->down && h->halted && !h->nmi_blocked;
+    if (wake)
+        h->halted = h->waits_for_startup = v->down = false;
+    spin_unlock(&v->domain->lock);
+    if (wake)
+        vcpu_wake(v);
+    else
+        vcpu_kick(v);
 }
 
 void hvm_signal_init(struct vcpu *v)
 {
     spin_lock(&v->domain->lock);
+    v->hvm->halted = false;
     if (v->down)
         v->hvm->waits_for_startup = true;
     else
@@ -240,8 +252,8 @@ void hvm_halt_for_good(struct vcpu *v)
     bool last = false;
 
     spin_lock(&v->domain->lock);
-    if (!h->init_pending && !v->pv.nmi_pending && !h->pending_event) {
-        h->waits_for_startup = true; /* INIT comes before it, or not: nothing else can wake it */
+    if (!h->init_pending && (!v->pv.nmi_pending || h->nmi_blocked) && !h->pending_event) {
+        h->waits_for_startup = h->halted = true; /* INIT comes before the start-up signal, or not */
         last = go_down(v);
     }
     spin_unlock(&v->domain->lock);

@@ -46,7 +46,8 @@ struct hvm_vcpu {
     bool nmi_blocked;          /* until the guest's next IRET */
     bool nmi_leaving;          /* ... which is the next instruction, at: */
     uint64_t nmi_iret_rip;
-    bool waits_for_startup; /* is down until a start-up signal comes; this and the next two under d->lock */
+    bool waits_for_startup; /* is down until a start-up signal comes; this and the next three under d->lock */
+    bool halted;            /* ... or an NMI: by HLT with interrupts disabled */
     volatile bool init_pending;
     volatile uint32_t startup; /* STARTUP_VALID and the vector, or 0 */
     uint64_t dr[4];

@@ -2,7 +2,8 @@
 # Those named pvh_... are PVH kernels, with the kit in kit/pvh and what of kit/ is of use to both.
 # make guests    builds and runs them all on $(GUESTS_HV), those that can also without privilege beside a victim
 # make guests-cpus    the same with 1, 2 and 4 CPUs each
-# make fuzz-guest SECONDS=3600 SEED=1    the random guest for long; what it says is in build/logs/fuzz-guest/random.log
+# make fuzz-guest SECONDS=3600 SEED=1    random guests for long; what they say is in build/logs/fuzz-guest/random.log; with
+#                 FUZZ_GUEST=pvh_random PVH ones
 GUESTS_DIR := tests/guests
 GUESTS_OUT := build/$(GUESTS_DIR)
 GUESTS_HV ?= build/croft.elf
@@ -14,10 +15,11 @@ GUESTS_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -Wall -Wextra -Werror -Wmissin
 	-fno-tree-loop-distribute-patterns -ffile-prefix-map=$(CURDIR)=. -I$(GUESTS_DIR)/kit
 GUESTS_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/*.[cS]))
 GUESTS_PVH_KIT := $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/kit/pvh/*.[cS]) \
-	$(addprefix $(GUESTS_DIR)/kit/,checks.c print.c time.c try.S))
+	$(addprefix $(GUESTS_DIR)/kit/,checks.c print.c time.c try.c try.S))
 guests_kit = $(if $(filter pvh_%,$(1)),$(GUESTS_PVH_KIT),$(GUESTS_KIT))
 guests_script = $(GUESTS_DIR)/kit/$(if $(filter pvh_%,$(1)),pvh/)guest.lds
-guests_objects = $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/$(1)/*.[cS]))
+guests_objects = $(patsubst %,$(GUESTS_OUT)/%.o,$(wildcard $(GUESTS_DIR)/$(1)/*.[cS]) \
+	$(if $(filter %random,$(1)),$(wildcard $(GUESTS_DIR)/kit/random/*.c)))
 GUESTS_ELFS := $(GUESTS:%=$(GUESTS_OUT)/%.elf)
 
 # Objects are named after the whole source path, so nothing here meets the hypervisor's pattern rules.
@@ -44,10 +46,12 @@ guests-cpus: guests-build $(GUESTS_HV)
 
 SECONDS ?= 3600
 SEED ?= 1
+FUZZ_GUEST ?= random
 .PHONY: fuzz-guest
-fuzz-guest: $(GUESTS_OUT)/random.elf $(GUESTS_HV)
-	@echo "random guests for $(SECONDS) s, from seed $(SEED) on"
+fuzz-guest: $(GUESTS_OUT)/random.elf $(GUESTS_OUT)/$(FUZZ_GUEST).elf $(GUESTS_HV)
+	@echo "guests of the kind $(FUZZ_GUEST) for $(SECONDS) s, from seed $(SEED) on"
 	@HV=$(GUESTS_HV) GUEST_ARGS="seconds=$(SECONDS) seed=$(SEED)" $(GUESTS_DIR)/run --no-icount --logs build/logs/fuzz-guest \
-		-t $$(($(SECONDS) + 300)) random; result=$$?; grep -aE '^(   |ok |FAIL )' build/logs/fuzz-guest/random.log; exit $$result
+		-t $$(($(SECONDS) + 300)) $(FUZZ_GUEST); result=$$?; \
+		grep -aE '^(   |ok |FAIL )' build/logs/fuzz-guest/$(FUZZ_GUEST).log; exit $$result
 
 -include $(wildcard $(GUESTS_OUT)/$(GUESTS_DIR)/*/*.d $(GUESTS_OUT)/$(GUESTS_DIR)/*/*/*.d)

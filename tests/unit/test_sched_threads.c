@@ -5,7 +5,6 @@
  * at random while they schedule, one takes CPUs off line and brings them back, and two pools exchange CPUs and a domain. What a vcpu's registers would be is a plain variable here, so that two CPUs that had the
  * same vcpu would be seen, and so would one that took it before the other had let go. No event may be lost.
  */
-#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,6 +25,7 @@
 #include "sched/guest_timer.h"
 #include "sched/pool.h"
 #include "sched/time.h"
+#include "threads.h"
 
 enum { CPUS = 4, VCPUS = 10 };
 
@@ -46,17 +46,6 @@ static unsigned long sent, seen;  /* atomic */
 static bool quiet;                /* no more changes; atomic */
 static bool all_on_line;          /* after that: threads may end; atomic */
 static unsigned long offs, moves; /* CPU 0's */
-
-/* Accesses to volatile variables are as good as atomic ones here. */
-#define VOLATILE_HOOKS(n)                                                                                              \
-    void __tsan_volatile_read##n(void *p);                                                                             \
-    void __tsan_volatile_read##n(void *p) {}                                                                           \
-    void __tsan_volatile_write##n(void *p);                                                                            \
-    void __tsan_volatile_write##n(void *p) {}
-VOLATILE_HOOKS(1)
-VOLATILE_HOOKS(2)
-VOLATILE_HOOKS(4)
-VOLATILE_HOOKS(8)
 
 bool trace_on;
 void trace_record(uint32_t event, const uint32_t *words, unsigned n) {}
@@ -335,12 +324,10 @@ static void test_threads(void **state)
     }
     for (unsigned round = 0; round < 5; round++) {
         quiet = all_on_line = false;
-        for (unsigned c = 0; c < CPUS; c++)
-            assert_int_equal(pthread_create(&threads[c], NULL, cpu, (void *)(uintptr_t)c), 0);
+        threads_start(threads, 0, CPUS, cpu);
         nanosleep(&nap, NULL);
         __atomic_store_n(&quiet, true, __ATOMIC_SEQ_CST);
-        for (unsigned c = 0; c < CPUS; c++)
-            pthread_join(threads[c], NULL);
+        threads_join(threads, CPUS);
         check_quiet();
     }
     for (unsigned i = 0; i < VCPUS; i++) {

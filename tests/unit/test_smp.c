@@ -5,7 +5,6 @@
  * time has done what was asked. An IPI to a CPU that is off line is lost, as INIT would have it. Two call, two come and go:
  * the thread of a caller cannot be interrupted, so nobody calls it.
  */
-#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +30,7 @@
 #include "platform/timers.h"
 #include "sched/pool.h"
 #include "sched/time.h"
+#include "threads.h"
 
 enum { CALLERS = 2, CPUS = 4 };
 
@@ -64,16 +64,6 @@ void free_pages(void *p, unsigned order) {}
 void *mfn_to_virt(mfn_t m) { return NULL; }
 void log_print(enum log_level level, const char *fmt, ...) {}
 void panic(const char *fmt, ...) { abort(); }
-
-/* Accesses to volatile variables are as good as atomic ones here. */
-#define VOLATILE_HOOKS(n)                                                                                              \
-    void __tsan_volatile_read##n(void *p);                                                                             \
-    void __tsan_volatile_read##n(void *p) {}                                                                           \
-    void __tsan_volatile_write##n(void *p);                                                                            \
-    void __tsan_volatile_write##n(void *p) {}
-VOLATILE_HOOKS(1)
-VOLATILE_HOOKS(4)
-VOLATILE_HOOKS(8)
 
 static struct percpu cpus[CPUS];
 static __thread unsigned self;
@@ -170,12 +160,11 @@ static void run(void)
         smp_set_percpu(c, &cpus[c]);
         cpumask_set(c, &cpu_online);
     }
-    for (unsigned c = 0; c < CPUS; c++)
-        assert_int_equal(pthread_create(&threads[c], NULL, c < CALLERS ? caller : called, (void *)(uintptr_t)c), 0);
+    threads_start(threads, 0, CALLERS, caller);
+    threads_start(threads, CALLERS, CPUS, called);
     usleep(1000000);
     __atomic_store_n(&over, true, __ATOMIC_SEQ_CST);
-    for (unsigned c = 0; c < CPUS; c++)
-        pthread_join(threads[c], NULL);
+    threads_join(threads, CPUS);
     alarm(0);
     print_message("%lu calls, %lu times off line\n", made[0] + made[1], offs);
     assert_true(made[0] && made[1] && offs > 0);

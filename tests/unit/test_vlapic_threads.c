@@ -7,26 +7,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <pthread.h>
 
 #include <cmocka.h>
 
 #include "domain/domain.h"
 #include "hvm/hvm.h"
 #include "sched/time.h"
+#include "threads.h"
 
 enum { SVR = 0xf0, EOI = 0xb0, ESR = 0x280, ICR = 0x300, ICR2 = 0x310, LVTT = 0x320, LVTERR = 0x370 };
 enum { ON = 0x1ff, MASKED = 1 << 16, DEADLINE = 1 << 18 };
-
-/* Accesses to volatile variables are as good as atomic ones here. */
-#define VOLATILE_HOOKS(n)                                                                                              \
-    void __tsan_volatile_read##n(void *p);                                                                             \
-    void __tsan_volatile_read##n(void *p) {}                                                                           \
-    void __tsan_volatile_write##n(void *p);                                                                            \
-    void __tsan_volatile_write##n(void *p) {}
-VOLATILE_HOOKS(1)
-VOLATILE_HOOKS(4)
-VOLATILE_HOOKS(8)
 
 struct time_scale time_scale = {.mul = 1U << 31, .shift = 1}; /* a tick is a nanosecond */
 static ns_t clock_now;
@@ -94,8 +84,7 @@ static void test_none_is_lost(void **state)
     unsigned total = 0;
 
     memset((void *)acknowledged, 0, sizeof(acknowledged));
-    for (uintptr_t i = 0; i < SENDERS; i++)
-        pthread_create(&threads[i], NULL, sender, (void *)i);
+    threads_start(threads, 0, SENDERS, sender);
     while (total < SENDERS * SENT) {
         int vector = vlapic_pending(&vcpus[0]);
 
@@ -107,8 +96,7 @@ static void test_none_is_lost(void **state)
         acknowledged[vector - FIRST]++;
         total++;
     }
-    for (unsigned i = 0; i < SENDERS; i++)
-        pthread_join(threads[i], NULL);
+    threads_join(threads, SENDERS);
     assert_int_equal(vlapic_pending(&vcpus[0]), -1);
     assert_int_equal(notified[0], SENDERS * SENT);
 }
@@ -129,11 +117,11 @@ static void write_deadline(uint64_t tsc) { assert_true(vlapic_write_msr(&vcpus[0
 /* Each deadline that is waited for leads to one interrupt, each that is moved before its time to none. */
 static void test_deadlines(void **state)
 {
-    pthread_t thread;
+    pthread_t ticking;
     uint64_t tsc;
 
     vlapic_write_mmio(&vcpus[0], LVTT, DEADLINE | 0x90);
-    pthread_create(&thread, NULL, ticker, NULL);
+    threads_start(&ticking, 0, 1, ticker);
     for (unsigned n = 0; n < 10000; n++) {
         ns_t due;
 
@@ -149,7 +137,7 @@ static void test_deadlines(void **state)
         assert_int_equal(vlapic_pending(&vcpus[0]), -1);
     }
     stop = true;
-    pthread_join(thread, NULL);
+    threads_join(&ticking, 1);
     assert_int_equal(vlapic_pending(&vcpus[0]), -1);
 }
 
@@ -171,8 +159,8 @@ static void test_changes_while_others_send(void **state)
     static const uint64_t modes[] = {0xfee00800, 0xfee00c00, 0xfee00000};
     pthread_t threads[2];
 
-    pthread_create(&threads[0], NULL, other_vcpu, NULL);
-    pthread_create(&threads[1], NULL, ticker, NULL);
+    threads_start(threads, 0, 1, other_vcpu);
+    threads_start(threads, 1, 2, ticker);
     srand(3);
     for (unsigned n = 0; n < 100000; n++) {
         int vector = vlapic_pending(&vcpus[0]);
@@ -188,8 +176,7 @@ static void test_changes_while_others_send(void **state)
         vlapic_write_mmio(&vcpus[0], SVR, ON);
     }
     stop = true;
-    for (unsigned i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
+    threads_join(threads, 2);
     assert_int_equal((hvms[0].vlapic.irr[0] | hvms[1].vlapic.irr[0]) & 0xffff, 0);
 }
 

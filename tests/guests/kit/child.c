@@ -10,7 +10,6 @@
 extern char kit_pool[];
 
 struct child_talk kit_talk __attribute__((aligned(4096)));
-_Static_assert(sizeof(struct child_talk) <= PAGE_SIZE, "the talk page");
 struct xen_domctl domctl_op;
 struct xen_sysctl sysctl_op;
 uint32_t child_max_port = -1U;
@@ -118,6 +117,7 @@ static unsigned long window(const struct child *c, unsigned page)
 {
     return WINDOW + c->slot * WINDOW_SIZE + page * PAGE_SIZE;
 }
+void *child_window(const struct child *c, unsigned page) { return (void *)window(c, page); }
 /* A page's address in the child */
 static unsigned long address_in_child(unsigned page) { return IMAGE_START + page * PAGE_SIZE; }
 
@@ -133,7 +133,7 @@ long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t f
     return mmu_update(&u, 1, NULL, domid);
 }
 
-void child_create(struct child *c, unsigned vcpus)
+void child_create_kind(struct child *c, unsigned vcpus, unsigned pages, bool pvh)
 {
     long rc;
 
@@ -141,16 +141,19 @@ void child_create(struct child *c, unsigned vcpus)
     while (c->slot < CHILDREN && slots_used[c->slot])
         c->slot++;
     c->vcpus = vcpus;
-    c->pages = image_pages() + child_pool_pages + EXTRA_PAGES;
-    if (c->slot == CHILDREN || c->pages > CHILD_MAX_PAGES)
-        panic("no slot for a child of %u pages", c->pages);
+    c->pages = pages;
+    if (c->slot == CHILDREN)
+        panic("no slot for a child");
     slots_used[c->slot] = true;
     memset(&domctl_op, 0, sizeof(domctl_op));
-    domctl_op.u.createdomain = (struct xen_domctl_createdomain){.max_vcpus = vcpus,
-                                                                .max_evtchn_port = child_max_port,
-                                                                .max_grant_frames = 8,
-                                                                .max_maptrack_frames = 8,
-                                                                .grant_opts = XEN_DOMCTL_GRANT_version(2)};
+    domctl_op.u.createdomain =
+        (struct xen_domctl_createdomain){.flags = pvh ? XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap : 0,
+                                         .max_vcpus = vcpus,
+                                         .max_evtchn_port = child_max_port,
+                                         .max_grant_frames = 8,
+                                         .max_maptrack_frames = 8,
+                                         .grant_opts = XEN_DOMCTL_GRANT_version(2),
+                                         .arch.emulation_flags = pvh ? XEN_X86_EMU_LAPIC : 0};
     rc = domctl(XEN_DOMCTL_createdomain, 0);
     if (rc != 0)
         panic("createdomain: %ld", rc);
@@ -163,6 +166,15 @@ void child_create(struct child *c, unsigned vcpus)
     rc = domctl(XEN_DOMCTL_max_mem, c->domid);
     if (rc != 0)
         panic("max_mem of d%u: %ld", c->domid, rc);
+}
+
+void child_create(struct child *c, unsigned vcpus)
+{
+    unsigned pages = image_pages() + child_pool_pages + EXTRA_PAGES;
+
+    if (pages > CHILD_MAX_PAGES)
+        panic("a child of %u pages", pages);
+    child_create_kind(c, vcpus, pages, false);
 }
 
 void child_populate(struct child *c)

@@ -13,26 +13,15 @@
 
 #define __XEN_TOOLS__ 1
 #include "kit.h"
+#include "talk.h"
 #include <xen/domctl.h>
 #include <xen/sysctl.h>
 
-#define CHILDREN 130         /* at a time */
-#define CHILD_MAX_PAGES 256U /* image, pool, start_info, list of frames, tables: in one L1 table */
-#define CHILD_SPARE_PAGES 64 /* what it may have beyond those */
-#define CHILD_ARGS 8
+#define CHILDREN 130           /* at a time */
+#define CHILD_MAX_PAGES 256U   /* image, pool, start_info, list of frames, tables: in one L1 table */
+#define CHILD_SPARE_PAGES 64   /* what it may have beyond those */
 #define CHILD_SILENT (-99999L) /* the result of a call that was not answered */
 
-typedef long child_function_t(long *a);
-
-struct child_talk {
-    volatile uint32_t order, answered; /* equal: nothing is being done */
-    child_function_t *f;
-    long a[CHILD_ARGS];
-    long result;
-    uint32_t port, failures, text_length;
-    char text[1000];
-    uint8_t data[2900] __attribute__((aligned(8)));
-};
 extern struct child_talk kit_talk;
 
 struct child {
@@ -51,6 +40,7 @@ unsigned child_pool_limit(void);
 
 /* The steps of building, in order. Each panics if it is refused. */
 void child_create(struct child *c, unsigned vcpus); /* no memory, no context; a limit of memory */
+void child_create_kind(struct child *c, unsigned vcpus, unsigned pages, bool pvh);
 void child_populate(struct child *c);
 void child_fill(struct child *c); /* the image, tables, pinned; the talk page stays mapped */
 void child_set_context(struct child *c);
@@ -58,6 +48,8 @@ void child_connect(struct child *c); /* the channel */
 void child_unpause(struct child *c);
 void child_start_with(struct child *c, unsigned vcpus); /* all of these */
 void child_start(struct child *c);                      /* ... with one vcpu */
+/* The same for a PVH kernel, in 4 MiB of memory; elf: an image of kit/pvh. A function cannot be ordered, as it is another image. */
+void child_start_pvh(struct child *c, unsigned vcpus, const void *elf);
 
 /* Takes domain 0's hands off it (mapping and channel) and destroys it: the result of destroydomain. */
 void child_let_go(struct child *c);
@@ -86,6 +78,7 @@ long sysctl(uint32_t cmd);
 /* Its flags (XEN_DOMINF_*), or a negative errno; the rest is in domctl_op. */
 long domain_flags(unsigned domid);
 long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t flags); /* va has a table */
+void *child_window(const struct child *c, unsigned page); /* addresses for up to CHILD_MAX_PAGES of its pages */
 unsigned long free_pages(void);
 void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu); /* hard affinity; a check that it is taken */
 void audit(const char *when); /* a check that the hypervisor's audit of all frames finds nothing */

@@ -28,6 +28,7 @@
 
 #define RFLAGS_TF 0x100UL
 #define RFLAGS_IF 0x200UL
+#define RFLAGS_DF 0x400UL
 #define RFLAGS_IOPL 0x3000UL
 #define RFLAGS_NT 0x4000UL
 #define RFLAGS_VM 0x20000UL
@@ -44,6 +45,11 @@ struct regs {
     uint64_t rflags, rsp, ss;
 };
 
+/* A free L4 slot (32) of the lower half for tests; addresses that nothing is at: unmapped, non-canonical */
+#define TEST_VA 0x0000100000000000UL
+#define VA_UNMAPPED 0x00007f1234567000UL
+#define VA_NONCANONICAL 0x8000000000000000UL
+
 #define GUEST(name)                                                                                                    \
     const char guest_name[] = name;                                                                                    \
     void guest_main(void);                                                                                             \
@@ -56,6 +62,7 @@ void guest_main(void);
 const char *kit_arguments(void);                   /* the guest's command line */
 void kit_write(const char *text, unsigned length); /* a line, or a part of one */
 struct vcpu_info *vcpu_info_of(unsigned vcpu);
+extern char kit_stubs[], kit_image_end[];
 
 /* Output and checks */
 void printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -98,12 +105,43 @@ size_t strlen(const char *s);
 bool strprefix(const char *s, const char *prefix);
 bool strfind(const char *s, const char *part);
 
+/* Traps. A hook sees the entry first; if it returns true, the guest goes on with the registers it left. */
+typedef bool trap_hook_t(struct regs *r);
 /* Runs f(argument). A trap without a hook ends it: true, with the registers in *r (which may be null). */
 bool trapped(void (*f)(void *), void *argument, struct regs *r);
 /* The same by value: vector NO_TRAP if f returned. */
 #define NO_TRAP 0xffffU
 struct regs trap_of(void (*f)(void *), void *argument);
+/* A kit's own handler: r goes on where 'trapped' was called, with these selectors; panics if nobody did. */
+void trap_catch(struct regs *r, uint32_t cs, uint64_t ss, uint64_t cr2);
+void trap_forget(void); /* all calls of 'trapped' */
+extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
 unsigned vcpu_id(void);
+
+/*
+ * User mode. Copies code to USER_CODE and runs it there until a trap without a hook; r gets the registers. Stack: the top of
+ * USER_DATA's page. USER_TEXT(name, "asm") defines such code; it gives name[] and name_end[].
+ */
+#define USER_CODE TEST_VA
+#define USER_DATA (TEST_VA + 0x100000UL)
+extern uint8_t *user_code_page,
+    *user_data_page; /* other addresses, writable, of the first pages at USER_CODE and USER_DATA */
+void user_run(const void *code, size_t size, struct regs *r);
+#define USER_TEXT(name, text)                                                                                          \
+    extern const char name[], name##_end[];                                                                            \
+    asm(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n")
+#define USER_RUN(name, r) user_run(name, (size_t)(name##_end - name), r)
+
+struct cpuid_result {
+    uint32_t a, b, c, d;
+};
+static inline struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid_result x;
+    asm volatile("cpuid" : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
+    return x;
+}
+
 /* Time */
 uint64_t tsc_read(void);
 uint64_t time_of(const struct vcpu_time_info *t); /* ns since boot, by the time page */

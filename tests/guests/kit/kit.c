@@ -1,7 +1,6 @@
 /* Start-up, traps, vcpus. */
 #include "kit.h"
 
-uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE] __attribute__((aligned(KIT_STACK_SIZE)));
 static uint8_t shared_info_page[PAGE_SIZE] __attribute__((aligned(4096)));
 
 struct start_info *start_info;
@@ -9,14 +8,6 @@ struct shared_info *shared_info = (struct shared_info *)shared_info_page;
 trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 uint64_t kit_failsafe_selectors[4];
 
-/* What a trap without a hook does, for each vcpu: resume_sp 0 is panic. */
-static struct {
-    uint64_t resume_sp;
-    struct regs regs;
-} catches[KIT_MAX_VCPUS];
-
-long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
-extern char kit_try_resume[];
 void kit_main(struct start_info *si);
 void kit_trap(struct regs *r);
 void kit_beside(void);
@@ -29,15 +20,6 @@ void kit_write(const char *text, unsigned length)
         kit_child_write(text, length);
     else
         console_io(CONSOLEIO_write, length, (char *)text);
-}
-
-unsigned vcpu_id(void)
-{
-    uint64_t sp;
-
-    asm("movq %%rsp, %0" : "=r"(sp));
-    sp -= (uint64_t)kit_stacks;
-    return sp < sizeof(kit_stacks) ? (unsigned)(sp / KIT_STACK_SIZE) : 0;
 }
 
 unsigned long stack_for_user_entries(unsigned vcpu)
@@ -62,39 +44,10 @@ void set_trap(unsigned vector, unsigned flags, void *address)
     set_trap_table(t);
 }
 
-static void registers_print(const struct regs *r)
-{
-    printf("vcpu %u vector %lu error %lx rip %x:%lx rflags %lx rsp %lx:%lx mask %x cr2 %lx\n", vcpu_id(), r->vector,
-           r->error, r->cs, r->rip, r->rflags, r->ss, r->rsp, r->saved_mask, vcpu_info_of(vcpu_id())->arch.cr2);
-    printf("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx\n", r->rax,
-           r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->r8, r->r9, r->r10, r->r11, r->r12);
-}
-
-bool trapped(void (*f)(void *), void *argument, struct regs *r)
-{
-    unsigned v = vcpu_id();
-    uint64_t outer = catches[v].resume_sp;
-    bool result = kit_try(f, argument, &catches[v].resume_sp) != 0;
-
-    catches[v].resume_sp = outer;
-    if (result && r != NULL)
-        *r = catches[v].regs;
-    return result;
-}
-
-struct regs trap_of(void (*f)(void *), void *argument)
-{
-    struct regs r = {.vector = NO_TRAP};
-
-    trapped(f, argument, &r);
-    return r;
-}
-
 void kit_event(void);
 
 void kit_trap(struct regs *r)
 {
-    unsigned v = vcpu_id();
     trap_hook_t *hook = trap_hooks[r->vector];
 
     if (hook != NULL && hook(r)) {
@@ -107,18 +60,8 @@ void kit_trap(struct regs *r)
         r->error = 0;
         return;
     }
-    if (catches[v].resume_sp == 0) {
-        registers_print(r);
-        panic("unexpected trap %lu at %lx", r->vector, r->rip);
-    }
-    catches[v].regs = *r;
+    trap_catch(r, FLAT_KERNEL_CS & ~3U, FLAT_KERNEL_SS, vcpu_info_of(vcpu_id())->arch.cr2);
     r->error = 0;
-    r->rip = (uint64_t)kit_try_resume;
-    r->cs = FLAT_KERNEL_CS & ~3U;
-    r->ss = FLAT_KERNEL_SS;
-    r->rsp = catches[v].resume_sp;
-    r->rflags = (r->rflags & RFLAGS_IF) | 2;
-    catches[v].resume_sp = 0;
 }
 
 long callback_set(unsigned type, unsigned flags, void *address)
@@ -199,7 +142,7 @@ void kit_main(struct start_info *si)
     traps_setup();
     if (kit_is_child()) {
         kit_checks_reset();
-        memset(catches, 0, sizeof(catches));
+        trap_forget();
         kit_child_main();
     }
     printf("guest %s starts\n", guest_name);

@@ -12,12 +12,8 @@
 
 #define VIRT_BASE 0xffffffff80000000UL
 
-/* A free L4 slot (32) of the lower half for tests, and one more (40). */
-#define TEST_VA 0x0000100000000000UL
+/* One more free L4 slot (40) for tests; an address of the hypervisor's */
 #define TEST_VA2 0x0000140000000000UL
-/* Addresses that nothing is at: unmapped, non-canonical, the hypervisor's. */
-#define VA_UNMAPPED 0x00007f1234567000UL
-#define VA_NONCANONICAL 0x8000000000000000UL
 #define VA_HOLE 0xffff820000001000UL
 
 extern struct start_info *start_info;
@@ -29,13 +25,10 @@ static inline bool kit_is_child(void) { return start_info != NULL && (start_info
 void kit_child_main(void) __attribute__((noreturn));
 void kit_child_write(const char *text, unsigned length);
 
-/* Traps. A hook sees the entry first; if it returns true, the guest goes on with the registers it left. */
-typedef bool trap_hook_t(struct regs *r);
 extern trap_hook_t *trap_hooks[VECTOR_SYSENTER + 1];
 extern uint64_t kit_failsafe_selectors[4]; /* ds, es, fs, gs of the last failsafe entry */
-extern char kit_stubs[], kit_event_entry[], kit_syscall_entry[], kit_syscall32_entry[], kit_sysenter_entry[],
-    kit_nmi_entry[], kit_failsafe_entry[], kit_start[], kit_vcpu_start[];
-extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
+extern char kit_event_entry[], kit_syscall_entry[], kit_syscall32_entry[], kit_sysenter_entry[], kit_nmi_entry[],
+    kit_failsafe_entry[], kit_start[], kit_vcpu_start[];
 
 unsigned long stack_for_user_entries(unsigned vcpu);
 void traps_setup(void); /* (again) the kit's handlers and callbacks, for vcpu 0 */
@@ -78,7 +71,6 @@ static inline unsigned long virt_to_machine(const void *p)
 }
 void *mfn_to_virt(unsigned long mfn); /* null if it is none of the image, the pool and the bootstrap tables */
 extern unsigned long kernel_root;     /* mfn of the L4 in use */
-extern char kit_image_end[];
 
 /* The entry that maps va at a level (1-4) under root: its virtual address (read-only memory), or null. */
 uint64_t *entry_of(unsigned long root, unsigned long va, int level);
@@ -96,36 +88,15 @@ static inline void map_page(unsigned long va, uint64_t pte) { map_under(kernel_r
 static inline uint64_t make_pte(unsigned long mfn, uint64_t flags) { return mfn << 12 | flags; }
 
 /* User mode. One user address space, in the kernel's root as well. */
-#define USER_CODE TEST_VA
-#define USER_DATA (TEST_VA + 0x100000UL)
 extern unsigned long user_root;
-extern uint8_t *user_code_page; /* writable aliases of the first pages at USER_CODE and USER_DATA */
-extern uint8_t *user_data_page;
 void user_setup(void);
-/* Copies code to USER_CODE and runs it in user mode until a trap without a hook; r gets the registers. Stack: the top
- * of USER_DATA's page. */
-void user_run(const void *code, size_t size, struct regs *r);
 void user_run_at(const struct iret_context *frame, struct regs *r);
-/* Defines a piece of user-mode code: USER_TEXT(name, "asm"); gives name[] and name_end[]. */
-#define USER_TEXT(name, text)                                                                                          \
-    extern const char name[], name##_end[];                                                                            \
-    asm(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n")
-#define USER_RUN(name, r) user_run(name, (size_t)(name##_end - name), r)
 
 /* Machine */
-struct cpuid_result {
-    uint32_t a, b, c, d;
-};
 static inline struct cpuid_result cpuid_forced(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_result x;
     asm volatile(XEN_CPUID : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
-    return x;
-}
-static inline struct cpuid_result cpuid_native(uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid_result x;
-    asm volatile("cpuid" : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
     return x;
 }
 #endif

@@ -8,6 +8,7 @@
 #define __ASSEMBLY__ 1
 #include <xen/elfnote.h>
 #include "entries.h"
+#include "entry.inc"
 
 #define HYPERCALL_IRET (hypercall_page + 23 * 32)
 
@@ -67,65 +68,27 @@ kit_vcpu_start:
 1:      ud2
         jmp 1b
 
-/*
- * Vector stubs, 16 bytes apart. Those that the processor gives an error code leave it on the stack, the others
- * push 0.
- */
-        .balign 16
-        .globl kit_stubs
-kit_stubs:
-        .set vector, 0
-        .rept 256
-        .balign 16
+        .macro POP_SYSCALL
         popq %rcx
         popq %r11
-        .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17)
-        pushq $0
-        .endif
-        pushq $vector
-        jmp kit_common
-        .set vector, vector + 1
-        .endr
+        .endm
 
-        .globl kit_event_entry
-kit_event_entry:
-        popq %rcx
-        popq %r11
-        pushq $0
-        pushq $VECTOR_EVENT
-        jmp kit_common
+        VECTOR_STUBS POP_SYSCALL
 
-        .globl kit_syscall_entry
-kit_syscall_entry:
-        popq %rcx
-        popq %r11
+        .macro OTHER_ENTRY name, number
+        .globl \name
+\name:
+        POP_SYSCALL
         pushq $0
-        pushq $VECTOR_SYSCALL
+        pushq $\number
         jmp kit_common
+        .endm
 
-        .globl kit_syscall32_entry
-kit_syscall32_entry:
-        popq %rcx
-        popq %r11
-        pushq $0
-        pushq $VECTOR_SYSCALL32
-        jmp kit_common
-
-        .globl kit_sysenter_entry
-kit_sysenter_entry:
-        popq %rcx
-        popq %r11
-        pushq $0
-        pushq $VECTOR_SYSENTER
-        jmp kit_common
-
-        .globl kit_nmi_entry
-kit_nmi_entry:
-        popq %rcx
-        popq %r11
-        pushq $0
-        pushq $2
-        jmp kit_common
+        OTHER_ENTRY kit_event_entry, VECTOR_EVENT
+        OTHER_ENTRY kit_syscall_entry, VECTOR_SYSCALL
+        OTHER_ENTRY kit_syscall32_entry, VECTOR_SYSCALL32
+        OTHER_ENTRY kit_sysenter_entry, VECTOR_SYSENTER
+        OTHER_ENTRY kit_nmi_entry, 2
 
 /* Failsafe: rcx, r11, ds, es, fs, gs, then rip and so on. */
         .globl kit_failsafe_entry
@@ -140,44 +103,8 @@ kit_failsafe_entry:
         pushq $VECTOR_FAILSAFE
         jmp kit_common
 
-/* Stack: vector, error code, rip, cs, rflags, rsp, ss; all other registers as the guest had them. */
 kit_common:
-        cld
-        pushq %rdi
-        pushq %rsi
-        pushq %rdx
-        pushq %rcx
-        pushq %rax
-        pushq %r8
-        pushq %r9
-        pushq %r10
-        pushq %r11
-        pushq %rbx
-        pushq %rbp
-        pushq %r12
-        pushq %r13
-        pushq %r14
-        pushq %r15
-        movq %rsp, %rdi
-        movq %rsp, %rbp
-        andq $-16, %rsp
-        call kit_trap
-        movq %rbp, %rsp
-        popq %r15
-        popq %r14
-        popq %r13
-        popq %r12
-        popq %rbp
-        popq %rbx
-        popq %r11
-        popq %r10
-        popq %r9
-        popq %r8
-        popq %rax
-        popq %rcx
-        popq %rdx
-        popq %rsi
-        popq %rdi
+        CALL_KIT_TRAP
         addq $8, %rsp                   /* the error code's place now holds the flags of the iret hypercall */
         jmp HYPERCALL_IRET
 
@@ -195,12 +122,7 @@ kit_iret:
 /* long kit_raw_hypercall(nr, a1, a2, a3, a4, a5): by the syscall instruction, so that nr can be anything. */
         .globl kit_raw_hypercall
 kit_raw_hypercall:
-        movq %rdi, %rax
-        movq %rsi, %rdi
-        movq %rdx, %rsi
-        movq %rcx, %rdx
-        movq %r8, %r10
-        movq %r9, %r8
+        CALL_ARGUMENTS
         syscall
         ret
 

@@ -115,7 +115,14 @@ static void check_strings(void)
     r = INS("rep insb", va + 2 * PAGE_SIZE - 20, 100);
     check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.f.error == 2,
           "... into a page that is not there: vector %lu, CR2 %lx, error %lx", r.f.vector, r.f.cr2, r.f.error);
-    check(ones(at + 2 * PAGE_SIZE - 20, 20), "... up to it");
+    check(ones(at + 2 * PAGE_SIZE - 20, 20) && r.to == va + 2 * PAGE_SIZE && r.left == 80,
+          "... up to it: at %lx, %lu left", r.to, r.left);
+    r = INS("rep insl", va + 2 * PAGE_SIZE - 10, 5);
+    check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.to == va + 2 * PAGE_SIZE - 2 && r.left == 3,
+          "... by 4 bytes: CR2 %lx, at %lx, %lu left", r.f.cr2, r.to, r.left);
+    r = INS("std; rep insw", va + 2 * PAGE_SIZE, 2);
+    check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.to == va + 2 * PAGE_SIZE && r.left == 2,
+          "... downwards from there: CR2 %lx, at %lx, %lu left", r.f.cr2, r.to, r.left);
     r = INS("insl", va + 2 * PAGE_SIZE - 2, 1);
     check(r.f.vector == PF && r.f.cr2 == va + 2 * PAGE_SIZE && r.to == va + 2 * PAGE_SIZE - 2,
           "... half of it in: CR2 %lx", r.f.cr2);

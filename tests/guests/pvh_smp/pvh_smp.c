@@ -204,6 +204,74 @@ static void off_and_on(void)
     check(kit_failures() == 0, "INIT of a running vcpu");
 }
 
+/* HLT with interrupts disabled: an NMI ends it, but not one that has to wait until an NMI's handler is done. */
+static volatile unsigned halts, ends;
+static void halt_once(void)
+{
+    cli();
+    halts++;
+    asm volatile("hlt" : : : "memory");
+    ends++;
+    sti();
+}
+
+static bool halt_in_handler(struct regs *r)
+{
+    (void)r;
+    if (vcpu_id() == 0)
+        return true;
+    nmis[vcpu_id()]++;
+    halt_once();
+    return true;
+}
+
+static bool sleeps(unsigned v)
+{
+    uint64_t end = time_now() + SECOND;
+
+    while (vcpu_op(VCPUOP_is_up, v, NULL) != 0 && time_now() < end)
+        asm volatile("pause");
+    return vcpu_op(VCPUOP_is_up, v, NULL) == 0;
+}
+
+static void nmi_and_halt(void)
+{
+    for (unsigned i = 1; i <= 20; i++) {
+        unsigned v = 1 + i % 3, before = nmis[v];
+
+        orders[v] = halt_once;
+        check_quiet(wait_for(&halts, i, SECOND), "vcpu %u does not halt", v);
+        if (i % 2 == 0) /* else it may be on its way still */
+            check_quiet(sleeps(v), "vcpu %u is up", v);
+        apic_send(0xa2, v); /* waits */
+        check_quiet(ends == i - 1, "an interrupt wakes a vcpu that does not take interrupts");
+        if (i % 4 < 2)
+            apic_send(ICR_NMI, v);
+        else
+            vcpu_op(VCPUOP_send_nmi, v, NULL);
+        check_quiet(finish(v) && ends == i && nmis[v] == before + 1, "an NMI and HLT: %u ends of %u, %u NMIs", ends, i,
+                    nmis[v] - before);
+    }
+    check(kit_failures() == 0, "an NMI wakes a vcpu that halted with interrupts disabled");
+    trap_hooks[2] = halt_in_handler;
+    for (unsigned i = 21; i <= 26; i++) {
+        unsigned v = 1 + i % 3, before = nmis[v];
+
+        apic_send(ICR_NMI, v);
+        check_quiet(wait_for(&halts, i, SECOND), "vcpu %u does not halt in its handler", v);
+        if (i % 2 == 0)
+            check_quiet(sleeps(v), "vcpu %u is up", v);
+        apic_send(ICR_NMI, v);
+        spin_ns(2000000);
+        check_quiet(sleeps(v) && ends == 20 && nmis[v] == before + 1, "a second NMI: %u ends, %u NMIs", ends - 20,
+                    nmis[v] - before);
+        start(v);
+        check_quiet(nmis[v] == before + 1, "an NMI of before its start");
+    }
+    trap_hooks[2] = count_nmi;
+    check(kit_failures() == 0, "... but not in an NMI's handler, which a start-up signal ends");
+}
+
 static void attack(void)
 {
     unsigned v = vcpu_id();
@@ -385,6 +453,7 @@ GUEST("pvh_smp")
     shorthands();
     logical();
     off_and_on();
+    nmi_and_halt();
     init_storm();
     page_goes();
     pages_move();

@@ -6,8 +6,6 @@ uint64_t *tables[TABLES];
 uint8_t *requests[RANDOM_VCPUS];
 volatile bool code_trapped[RANDOM_VCPUS];
 
-void random_seed(uint64_t seed);
-
 static struct call calls[RANDOM_VCPUS];
 static volatile long results[RANDOM_VCPUS];
 
@@ -54,7 +52,7 @@ static void prepare(void)
     }
     for (unsigned v = 0; v < RANDOM_VCPUS; v++) {
         requests[v] = page_alloc();
-        for (unsigned i = 1; i < REQUEST_PAGES; i++)
+        for (unsigned i = 1; i < RANDOM_REQUEST_PAGES; i++)
             page_alloc(); /* behind it */
         code_pages[v] = page_alloc();
         map_page(CODE_VA + v * PAGE_SIZE, make_pte(virt_to_mfn(code_pages[v]), PTE_USER_RW));
@@ -98,34 +96,26 @@ static void change_pages(void)
         page[below(SLOTS)] = any_entry();
 }
 
-static void count(unsigned index, bool success)
-{
-    struct random_counts *c = (void *)kit_talk.data;
-
-    index = index < NUMBERS ? index : NUMBERS - 1;
-    c->tried[index]++;
-    c->succeeded[index] += success;
-}
-
 static void step(void *unused)
 {
     unsigned v = vcpu_id() % RANDOM_VCPUS;
     uint64_t what = below(16);
 
     (void)unused;
-    ((volatile uint32_t *)&kit_talk.a[ARG_LAST])[v] = (uint32_t)what << 16 | 0xffff;
+    ((volatile uint32_t *)&random_talk->a[ARG_LAST])[v] = (uint32_t)what << 16 | 0xffff;
     if (what < 3) {
-        unsigned index = code_run();
+        enum random_kind kind = code_run();
 
-        count(index, !code_trapped[v]);
+        count(NUMBERS + kind, !code_trapped[v]);
     } else if (what == 3) {
         change_pages();
     } else if (what == 4) {
         change_grant();
     } else {
         call_make(&calls[v], requests[one_in(20) ? !v : v]);
-        ((volatile uint32_t *)&kit_talk.a[ARG_LAST])[v] = (uint32_t)calls[v].nr << 16 | (uint16_t)calls[v].a[0];
-        count((unsigned)calls[v].nr & 0xff, !trapped(make_the_call, &calls[v], NULL) && results[v] >= 0);
+        ((volatile uint32_t *)&random_talk->a[ARG_LAST])[v] = (uint32_t)calls[v].nr << 16 | (uint16_t)calls[v].a[0];
+        count(calls[v].nr < NUMBERS ? (unsigned)calls[v].nr : NUMBERS - 1,
+              !trapped(make_the_call, &calls[v], NULL) && results[v] >= 0);
     }
     if (one_in(16))
         events_enable();
@@ -134,7 +124,7 @@ static void step(void *unused)
 static void repair(unsigned v)
 {
     update_va_mapping(U(shared_info), make_pte(start_info->shared_info >> 12, PTE_RW), UVMF_INVLPG);
-    for (unsigned i = 0; i < REQUEST_PAGES; i++)
+    for (unsigned i = 0; i < RANDOM_REQUEST_PAGES; i++)
         page_set_flags(requests[v] + i * PAGE_SIZE, PTE_RW);
     page_set_flags(code_pages[v], PTE_RW);
     restore(v);
@@ -158,7 +148,7 @@ static void steps(void *unused)
             repair(v);
         else if (changes_delivery(calls[v].nr) ? !one_in(8) : one_in(12))
             restore(v);
-        ((volatile long *)kit_talk.a)[ARG_PROGRESS + v]++;
+        ((volatile long *)random_talk->a)[ARG_PROGRESS + v]++;
     }
 }
 

@@ -5,10 +5,13 @@
  * and built anew with the next seed. The victim must not notice; the audit must find nothing after each; and when both
  * are gone as many pages must be free as before.
  *
+ * It is a copy of this image, or a PVH kernel if one came as the initrd (../pvh_random).
+ *
  * On the command line: seconds=N seed=N, vcpus=1 (two never do quite the same again), and "lives" for a line about
  * each of them. The long form is make fuzz-guest.
  */
-#include "random.h"
+#include "hostile.h"
+#include "victim.h"
 
 #include "../../../hypervisor/hypercall/croft_abi.h"
 
@@ -20,7 +23,8 @@
 
 static struct child hostile;
 static unsigned long lives, ends[SHUTDOWN_MAX + 1], still, destroyed;
-static uint64_t tried[NUMBERS], succeeded[NUMBERS];
+static const void *pvh_image; /* null: its kind is PV */
+static uint64_t tried[NUMBERS + KINDS], succeeded[NUMBERS + KINDS];
 static uint64_t beside, victim_had; /* the victim's time on the CPU, of that beside a random guest */
 static long frames;
 
@@ -60,7 +64,7 @@ static bool counts_make_sense(const struct random_counts *c)
 {
     uint64_t sum = 0;
 
-    for (unsigned i = 0; i < NUMBERS; i++) {
+    for (unsigned i = 0; i < NUMBERS + KINDS; i++) {
         if (c->tried[i] > LIFE_STEPS || c->succeeded[i] > c->tried[i])
             return false;
         sum += c->tried[i];
@@ -74,7 +78,7 @@ static void count_steps(void)
 
     if (!counts_make_sense(c))
         return;
-    for (unsigned i = 0; i < NUMBERS; i++) {
+    for (unsigned i = 0; i < NUMBERS + KINDS; i++) {
         tried[i] += c->tried[i];
         succeeded[i] += c->succeeded[i];
     }
@@ -86,7 +90,10 @@ static void one_life(unsigned long seed, unsigned vcpus)
     uint64_t began, had;
 
     hypercall(__HYPERVISOR_croft_op, CROFT_OP_set_next_domid, RANDOM_DOMID, 0, 0, 0);
-    child_start_with(&hostile, vcpus);
+    if (pvh_image != NULL)
+        child_start_pvh(&hostile, vcpus, pvh_image);
+    else
+        child_start_with(&hostile, vcpus);
     check_quiet(hostile.domid == RANDOM_DOMID, "the last random guest's number is in use");
     child_begin(&hostile, random_here,
                 (const long[CHILD_ARGS]){[ARG_SEED] = (long)seed,
@@ -116,7 +123,7 @@ static uint64_t steps_made(void)
 {
     uint64_t sum = 0;
 
-    for (unsigned i = 0; i < NUMBERS; i++)
+    for (unsigned i = 0; i < NUMBERS + KINDS; i++)
         sum += tried[i];
     return sum;
 }
@@ -141,15 +148,35 @@ static unsigned long run(unsigned long seed, uint64_t ns, unsigned vcpus)
 
 static void report(void)
 {
+    static const char *const kinds[] = RANDOM_KIND_NAMES;
+
     for (unsigned i = 0; i < NUMBERS; i++)
         if (tried[i] != 0)
-            printf("   %s %u: %lu tried, %lu succeeded\n",
-                   i >= COUNT_TABLE_WRITES && i <= COUNT_ACCESSES ? "other" : "call", i, tried[i], succeeded[i]);
+            printf("   call %u: %lu tried, %lu succeeded\n", i, tried[i], succeeded[i]);
+    for (unsigned i = 0; i < KINDS; i++)
+        if (tried[NUMBERS + i] != 0)
+            printf("   %s: %lu tried, %lu succeeded\n", kinds[i], tried[NUMBERS + i], succeeded[NUMBERS + i]);
     printf("   %lu lives: %lu crashed, %lu powered off, %lu ended otherwise, %lu stood still, %lu were destroyed\n",
            lives, ends[SHUTDOWN_crash], ends[SHUTDOWN_poweroff],
            ends[SHUTDOWN_reboot] + ends[SHUTDOWN_suspend] + ends[SHUTDOWN_watchdog] + ends[SHUTDOWN_soft_reset], still,
            destroyed);
     printf("   %lu steps\n", steps_made());
+}
+
+static bool all_kinds(void)
+{
+    static const unsigned both[] = {__HYPERVISOR_memory_op, __HYPERVISOR_grant_table_op, __HYPERVISOR_event_channel_op,
+                                    NUMBERS + KIND_TABLE_WRITES},
+                          pv[] = {__HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op, __HYPERVISOR_update_va_mapping};
+    bool ok = true;
+
+    for (unsigned i = 0; i < sizeof(both) / sizeof(both[0]); i++)
+        ok &= succeeded[both[i]] > 0;
+    for (unsigned i = 0; pvh_image == NULL && i < sizeof(pv) / sizeof(pv[0]); i++)
+        ok &= succeeded[pv[i]] > 0;
+    for (unsigned i = KIND_PORTS; pvh_image != NULL && i < KINDS; i++)
+        ok &= succeeded[NUMBERS + i] > 0;
+    return ok;
 }
 
 GUEST("random")
@@ -158,6 +185,8 @@ GUEST("random")
     unsigned vcpus = argument_number("vcpus=", 2) == 1 ? 1 : RANDOM_VCPUS;
 
     map_page(TEST_VA, 0);
+    if (start_info->mod_len != 0)
+        pvh_image = (const void *)start_info->mod_start;
     if (sysctl(XEN_SYSCTL_physinfo) == 0)
         frames = (long)sysctl_op.u.physinfo.total_pages;
     run(seed, 0, vcpus); /* what is used for the first time, and stays */
@@ -179,9 +208,5 @@ GUEST("random")
         printf("   after some more lives %lu are\n", after);
     }
     check(before == after, "as many pages are free before and after some lives");
-    check(succeeded[__HYPERVISOR_mmu_update] > 0 && succeeded[__HYPERVISOR_mmuext_op] > 0 &&
-              succeeded[__HYPERVISOR_update_va_mapping] > 0 && succeeded[__HYPERVISOR_memory_op] > 0 &&
-              succeeded[__HYPERVISOR_grant_table_op] > 0 && succeeded[__HYPERVISOR_event_channel_op] > 0 &&
-              succeeded[COUNT_TABLE_WRITES] > 0,
-          "some of each kind succeeded");
+    check(all_kinds(), "some of each kind succeeded");
 }

@@ -1,50 +1,7 @@
-/* Numbers that a hypervisor may stumble over. */
+/* Addresses, frames and entries. */
 #include "hostile.h"
 
-static uint64_t states[RANDOM_VCPUS];
-
-void random_seed(uint64_t seed);
-void random_seed(uint64_t seed)
-{
-    for (unsigned i = 0; i < RANDOM_VCPUS; i++)
-        states[i] = (seed * RANDOM_VCPUS + i + 1) * 0x9e3779b97f4a7c15UL;
-}
-
-uint64_t random(void)
-{
-    uint64_t *s = &states[vcpu_id() % RANDOM_VCPUS];
-
-    *s ^= *s << 13;
-    *s ^= *s >> 7;
-    *s ^= *s << 17;
-    return *s * 0x2545f4914f6cdd1dUL >> 16 | *s << 48;
-}
-
-uint64_t any_number(void)
-{
-    switch (below(12)) {
-    case 0:
-        return 0;
-    case 1:
-        return 1;
-    case 2:
-        return 1UL << below(64);
-    case 3:
-        return (1UL << below(64)) - 1;
-    case 4:
-        return ~0UL << below(64);
-    case 5:
-        return random();
-    case 6:
-        return (uint32_t)random();
-    case 7:
-        return 0x80000000UL + below(3) - 1;
-    case 8:
-        return below(5000);
-    default:
-        return below(33);
-    }
-}
+struct child_talk *const random_talk = &kit_talk;
 
 uint64_t any_address(void)
 {
@@ -96,7 +53,7 @@ uint64_t any_address(void)
     case 21:
     case 22:
     case 23:
-        return U(requests[v]) + (below(REQUEST_PAGES * PAGE_SIZE) & ~7UL);
+        return U(requests[v]) + (below(RANDOM_REQUEST_PAGES * PAGE_SIZE) & ~7UL);
     default:
         return TEST_VA + below(SLOTS) * PAGE_SIZE + (one_in(4) ? below(PAGE_SIZE) : 0);
     }
@@ -106,11 +63,11 @@ uint64_t any_frame(void)
 {
     switch (one_in(60) ? 20 + below(4) : below(20)) { /* its own feet seldom enough to live for a while */
     case 0:
-        return (uint64_t)kit_talk.a[ARG_VICTIM_FRAME] + below(300);
+        return (uint64_t)random_talk->a[ARG_VICTIM_FRAME] + below(300);
     case 1:
-        return below((uint64_t)kit_talk.a[ARG_FRAMES]);
+        return below((uint64_t)random_talk->a[ARG_FRAMES]);
     case 2:
-        return (uint64_t)kit_talk.a[ARG_FRAMES] + below(16) - 8;
+        return (uint64_t)random_talk->a[ARG_FRAMES] + below(16) - 8;
     case 3:
         return PICK(0, 0xa0, 0xb8, 0xf0, 0xfec00, 0xfed00, 0xfee00);
     case 4:
@@ -136,13 +93,6 @@ uint64_t any_frame(void)
     }
 }
 
-uint64_t any_domain(void)
-{
-    return PICK(DOMID_SELF, DOMID_SELF, DOMID_SELF, DOMID_SELF, DOMID_SELF, DOMID_SELF, 0,
-                (uint64_t)kit_talk.a[ARG_VICTIM], (uint64_t)kit_talk.a[ARG_VICTIM] + 1, DOMID_IO, DOMID_XEN, DOMID_COW,
-                DOMID_INVALID, DOMID_IDLE, below(100), any_number());
-}
-
 uint64_t any_entry(void)
 {
     uint64_t e =
@@ -164,18 +114,4 @@ uint64_t any_entry_address(void)
     if (one_in(12))
         frame = any_frame();
     return frame << 12 | (one_in(3) ? below(512) : below(SLOTS)) * 8;
-}
-
-uint64_t any_value(void)
-{
-    switch (below(5)) {
-    case 0:
-        return any_address();
-    case 1:
-        return any_frame();
-    case 2:
-        return any_domain();
-    default:
-        return any_number();
-    }
 }

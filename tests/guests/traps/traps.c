@@ -498,7 +498,7 @@ USER_TEXT(user_sysenter_flags, "pushfq; orl $0x44500, (%rsp); popfq; sysenter; u
 
 static void sysenter_of_64_bit_code(void)
 {
-    bool intel = cpuid_native(0, 0).b == 0x756e6547;
+    bool intel = cpuid(0, 0).b == 0x756e6547;
     struct regs r;
 
     for (unsigned i = 0; i < 3; i++) {

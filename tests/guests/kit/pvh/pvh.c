@@ -9,7 +9,6 @@
 #define PORT_DEBUG 0xe9
 
 char hypercall_page[PAGE_SIZE] __attribute__((aligned(4096), section(".data.hypercall")));
-uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE] __attribute__((aligned(KIT_STACK_SIZE)));
 static uint8_t pool[POOL_PAGES][PAGE_SIZE] __attribute__((aligned(4096), section(".bss.pool")));
 static unsigned pool_used;
 uint64_t kit_idt[512] __attribute__((aligned(4096)));
@@ -30,17 +29,11 @@ struct fault kit_faults[KIT_MAX_VCPUS];
 uint8_t *user_code_page, *user_data_page;
 uint64_t user_flags = 0x202;
 
-static struct {
-    uint64_t resume_sp;
-    struct regs regs;
-} catches[KIT_MAX_VCPUS];
-
+void (*kit_writer)(const char *text, unsigned length);
 static struct xencons_interface *console;
 static uint32_t console_port;
 static volatile bool console_lock;
 
-long kit_try(void (*f)(void *), void *argument, uint64_t *resume_sp);
-extern char kit_try_resume[], kit_trampoline[], kit_trampoline_end[];
 extern uint8_t *const kit_calls[], *const kit_calls_end[];
 void kit_enter(unsigned vcpu, unsigned by_startup);
 void kit_trap(struct regs *r);
@@ -48,15 +41,6 @@ void kit_interrupt(struct regs *r);
 void kit_vcpu_main(unsigned vcpu) __attribute__((noreturn));
 
 const char *kit_arguments(void) { return (const char *)pvh_info->cmdline_paddr; }
-
-unsigned vcpu_id(void)
-{
-    uint64_t sp;
-
-    asm("movq %%rsp, %0" : "=r"(sp));
-    sp -= (uint64_t)kit_stacks;
-    return sp < sizeof(kit_stacks) ? (unsigned)(sp / KIT_STACK_SIZE) : 0;
-}
 
 struct vcpu_info *vcpu_info_of(unsigned vcpu) { return &shared_info->vcpu_info[vcpu]; }
 
@@ -76,6 +60,10 @@ void kit_write(const char *text, unsigned length)
 {
     struct evtchn_send s = {.port = console_port};
 
+    if (kit_writer != NULL) {
+        kit_writer(text, length);
+        return;
+    }
     if (console == NULL) {
         for (unsigned i = 0; i < length; i++)
             outb(PORT_DEBUG, (uint8_t)text[i]);
@@ -135,39 +123,10 @@ long map_shared_info(unsigned long at)
 
 uint64_t cr2_read(void) { return READ_CR(2); }
 
-static void registers_print(const struct regs *r)
-{
-    printf("vcpu %u vector %lu error %lx rip %x:%lx rflags %lx rsp %lx:%lx cr2 %lx\n", vcpu_id(), r->vector, r->error,
-           r->cs, r->rip, r->rflags, r->ss, r->rsp, cr2_read());
-    printf("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx\n", r->rax,
-           r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->r8, r->r9, r->r10, r->r11, r->r12);
-}
-
-bool trapped(void (*f)(void *), void *argument, struct regs *r)
-{
-    unsigned v = vcpu_id();
-    uint64_t outer = catches[v].resume_sp;
-    bool result = kit_try(f, argument, &catches[v].resume_sp) != 0;
-
-    catches[v].resume_sp = outer;
-    if (result && r != NULL)
-        *r = catches[v].regs;
-    return result;
-}
-
-struct regs trap_of(void (*f)(void *), void *argument)
-{
-    struct regs r = {.vector = NO_TRAP};
-
-    trapped(f, argument, &r);
-    return r;
-}
-
 void kit_trap(struct regs *r)
 {
-    unsigned v = vcpu_id();
     trap_hook_t *hook = trap_hooks[r->vector];
-    struct fault *f = &kit_faults[v];
+    struct fault *f = &kit_faults[vcpu_id()];
 
     if (hook != NULL && hook(r))
         return;
@@ -182,20 +141,10 @@ void kit_trap(struct regs *r)
         f->cr2 = cr2_read();
         r->rip = f->resume;
         r->rsp = f->sp;
-        r->rflags &= ~(RFLAGS_TF | RFLAGS_NT | RFLAGS_AC);
+        r->rflags &= ~(RFLAGS_TF | RFLAGS_DF | RFLAGS_NT | RFLAGS_AC);
         return;
     }
-    if (catches[v].resume_sp == 0) {
-        registers_print(r);
-        panic("unexpected trap %lu at %lx", r->vector, r->rip);
-    }
-    catches[v].regs = *r;
-    r->rip = (uint64_t)kit_try_resume;
-    r->cs = CODE64;
-    r->ss = DATA;
-    r->rsp = catches[v].resume_sp;
-    r->rflags = (r->rflags & RFLAGS_IF) | 2;
-    catches[v].resume_sp = 0;
+    trap_catch(r, CODE64, DATA, cr2_read());
 }
 
 unsigned rdmsr_try(uint32_t msr, uint64_t *value)
@@ -233,6 +182,7 @@ static void load_tss(unsigned v)
     tss[v].io_map = sizeof(tss[v]);
     tss[v].rsp[0] = stack + KIT_STACK_SIZE / 2;
     tss[v].ist[0] = stack + KIT_STACK_SIZE / 4;
+    tss[v].ist[1] = stack + KIT_STACK_SIZE / 4 * 3;
     entry[0] = (sizeof(tss[v]) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
     entry[1] = base >> 32;
     asm volatile("ltr %w0" : : "r"(TSS_SELECTOR(v)) : "memory");

@@ -14,9 +14,6 @@
 #include <xen/hvm/params.h>
 #include <xen/arch-x86/hvm/start_info.h>
 
-#define TEST_VA 0x0000100000000000UL
-#define VA_UNMAPPED 0x00007f1234567000UL
-#define VA_NONCANONICAL 0x8000000000000000UL
 /* Physical addresses: where the kit has the shared info page; where nothing is (that the kit maps); beyond all memory */
 #define SHARED_INFO_AT 0xf0000000UL
 #define HOLE_AT 0xe0000000UL
@@ -41,9 +38,10 @@ extern struct start_state kit_start_state;
 extern struct hvm_start_info *pvh_info;
 extern struct shared_info *shared_info;
 extern uint64_t kit_pml4[512], kit_gdt[];
-extern uint64_t kit_idt[512];
-extern char kit_stubs[], kit_image_end[];
-extern uint8_t kit_stacks[KIT_MAX_VCPUS * KIT_STACK_SIZE];
+extern uint64_t kit_idt[512]; /* stack 1 is used; 2 is free, the upper half of the main stack's room */
+extern char kit_trampoline[], kit_trampoline_end[]; /* what is copied to TRAMPOLINE */
+extern void (*kit_writer)(const char *text,
+                          unsigned length); /* null: to the console, or, without one, the debug port */
 long kit_hypercall_32(unsigned nr);
 /* KIT_CALL for the text of an asm statement, and what it has become */
 #define KIT_STRING(...) KIT_STRING_2(__VA_ARGS__)
@@ -52,8 +50,7 @@ long kit_hypercall_32(unsigned nr);
 static inline const uint8_t *call_bytes(void) { return (const uint8_t *)hypercall_page + 5; } /* behind mov $0, %eax */
 static inline bool call_is_vmcall(void) { return call_bytes()[2] == 0xc1; }
 
-/* Traps and interrupts. A hook sees it first; if it returns true, the guest goes on with the registers it left. */
-typedef bool trap_hook_t(struct regs *r);
+/* Traps and interrupts */
 extern trap_hook_t *trap_hooks[256];
 uint64_t cr2_read(void);
 
@@ -80,15 +77,6 @@ extern struct fault kit_faults[KIT_MAX_VCPUS];
     })
 
 /* Machine */
-struct cpuid_result {
-    uint32_t a, b, c, d;
-};
-static inline struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid_result x;
-    asm volatile("cpuid" : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
-    return x;
-}
 static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t low, high;
@@ -126,16 +114,7 @@ uint64_t *pte_of(unsigned long va);
 void map_page(unsigned long va, uint64_t pte);
 void unmap_page(unsigned long va);
 
-/* Runs code (USER_TEXT) in user mode until a trap without a hook; r gets the registers. Stack: the top of USER_DATA's page. */
-#define USER_CODE TEST_VA
-#define USER_DATA (TEST_VA + 0x100000UL)
-extern uint8_t *user_code_page, *user_data_page;
-extern uint64_t user_flags; /* it begins with them */
-void user_run(const void *code, size_t size, struct regs *r);
-#define USER_TEXT(name, text)                                                                                          \
-    extern const char name[], name##_end[];                                                                            \
-    asm(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n")
-#define USER_RUN(name, r) user_run(name, (size_t)(name##_end - name), r)
+extern uint64_t user_flags; /* user_run begins with them */
 
 /* The local APIC, in the mode that it is in; registers by their number, which is offset / 16. */
 enum {

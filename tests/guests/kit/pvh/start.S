@@ -2,6 +2,7 @@
 #define __ASSEMBLY__ 1
 #include <xen/elfnote.h>
 #include "../entries.h"
+#include "../entry.inc"
 #include "selectors.h"
 
         .pushsection .note.Xen, "a", @note
@@ -124,70 +125,17 @@ kit_trampoline_end:
         .globl kit_trampoline_count
 
         .code64
-/* Vector stubs, 16 bytes apart; all have an error code on the stack. */
-        .balign 16
-        .globl kit_stubs
-kit_stubs:
-        .set vector, 0
-        .rept 256
-        .balign 16
-        .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17)
-        pushq $0
-        .endif
-        pushq $vector
-        jmp kit_common
-        .set vector, vector + 1
-        .endr
+        VECTOR_STUBS
 
 kit_common:
-        cld
-        pushq %rdi
-        pushq %rsi
-        pushq %rdx
-        pushq %rcx
-        pushq %rax
-        pushq %r8
-        pushq %r9
-        pushq %r10
-        pushq %r11
-        pushq %rbx
-        pushq %rbp
-        pushq %r12
-        pushq %r13
-        pushq %r14
-        pushq %r15
-        movq %rsp, %rdi
-        movq %rsp, %rbp
-        andq $-16, %rsp
-        call kit_trap
-        movq %rbp, %rsp
-        popq %r15
-        popq %r14
-        popq %r13
-        popq %r12
-        popq %rbp
-        popq %rbx
-        popq %r11
-        popq %r10
-        popq %r9
-        popq %r8
-        popq %rax
-        popq %rcx
-        popq %rdx
-        popq %rsi
-        popq %rdi
+        CALL_KIT_TRAP
         addq $16, %rsp
         iretq
 
 /* long kit_raw_hypercall(nr, a1, a2, a3, a4, a5): without the page, so that nr can be anything. */
         .globl kit_raw_hypercall
 kit_raw_hypercall:
-        movq %rdi, %rax
-        movq %rsi, %rdi
-        movq %rdx, %rsi
-        movq %rcx, %rdx
-        movq %r8, %r10
-        movq %r9, %r8
+        CALL_ARGUMENTS
         KIT_CALL
         ret
 
