@@ -1061,6 +1061,16 @@ static void take_nmi(void)
         __asm__ volatile("int $2" ::: "memory");
 }
 
+/* Only an NMI that was injected blocks others, until the guest's IRET: Bochs 2.7 also takes over what blocked the guest before. */
+static void note_nmi_blocking(struct hvm_vcpu *h)
+{
+    uint64_t blocked = vmread(VMCS_interruptibility);
+
+    if (unlikely(blocked & BLOCKED_BY_NMI && !h->nmi_blocked))
+        vmwrite(VMCS_interruptibility, blocked & ~(uint64_t)BLOCKED_BY_NMI);
+    h->nmi_blocked = h->nmi_blocked && blocked & BLOCKED_BY_NMI;
+}
+
 static void vmx_run(struct vcpu *v, struct cpu_user_regs *regs)
 {
     struct hvm_vcpu *h = v->hvm;
@@ -1103,7 +1113,7 @@ static void vmx_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->cs = (uint16_t)vmread(VMCS_cs_selector);
     regs->ss = (uint16_t)vmread(VMCS_ss_selector);
     h->walked_page = ~0UL;
-    h->nmi_blocked = vmread(VMCS_interruptibility) & BLOCKED_BY_NMI;
+    note_nmi_blocking(h);
     if (unlikely(x->virtual_apic[VIRTUAL_TPR] >> 4 != cr8))
         vlapic_set_cr8(v, x->virtual_apic[VIRTUAL_TPR] >> 4);
     if (absent)

@@ -17,7 +17,7 @@ void verdict(void)
         printf("GUEST %s: FAIL (%s)\n", guest_name, first_failure);
     if (argument_present("stay")) /* whoever runs this wants to look at the hypervisor */
         for (;;)
-            asm volatile("pause");
+            relax();
     poweroff();
 }
 

@@ -8,6 +8,8 @@
 #define PAGE_SIZE 4096UL
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 
+#define CPUID_VENDOR_INTEL 0x756e6547 /* "Genu", of leaf 0 */
+
 #define PTE_P 0x1UL
 #define PTE_W 0x2UL
 #define PTE_U 0x4UL
@@ -140,6 +142,19 @@ static inline struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
     struct cpuid_result x;
     asm volatile("cpuid" : "=a"(x.a), "=b"(x.b), "=c"(x.c), "=d"(x.d) : "a"(leaf), "c"(subleaf));
     return x;
+}
+
+/*
+ * In a loop that waits. With relax_leaves a PVH kernel leaves its guest here: Bochs 2.7 lets no interrupt of the machine's end the run of a
+ * guest that was entered with its own interrupts disabled, until it enables them.
+ */
+extern bool relax_leaves;
+static inline void relax(void)
+{
+    if (relax_leaves)
+        cpuid(0, 0);
+    else
+        asm volatile("pause" : : : "memory");
 }
 
 /* Time */

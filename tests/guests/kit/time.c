@@ -1,6 +1,8 @@
 /* The clock. */
 #include "common.h"
 
+bool relax_leaves;
+
 uint64_t tsc_read(void)
 {
     uint32_t low, high;
@@ -38,5 +40,5 @@ void spin_ns(uint64_t ns)
     uint64_t end = time_now() + ns;
 
     while (time_now() < end)
-        asm volatile("pause");
+        relax();
 }

@@ -346,7 +346,7 @@ GUEST("pvh_random")
 {
     kit_writer = tell;
     while (random_talk->order == 0)
-        asm volatile("pause" : : : "memory");
+        relax();
     random_seed((uint64_t)random_talk->a[ARG_SEED]);
     prepare();
     for (unsigned i = 0; i < 256; i++) /* wherever the stack pointer is */

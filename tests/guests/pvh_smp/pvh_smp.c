@@ -26,7 +26,7 @@ static void serve(void)
             f();
             orders[v] = NULL;
         }
-        asm volatile("pause");
+        relax();
     }
 }
 
@@ -35,7 +35,7 @@ static bool finish(unsigned v)
     uint64_t end = time_now() + 5 * SECOND;
 
     while (orders[v] != NULL && time_now() < end)
-        asm volatile("pause");
+        relax();
     return check_quiet(orders[v] == NULL, "vcpu %u does not finish", v);
 }
 
@@ -171,8 +171,11 @@ static void spin_for_ever(void)
 {
     orders[vcpu_id()] = NULL;
     cli();
-    for (;;)
+    for (;;) {
         spinning++;
+        if (relax_leaves) /* else it is to be interrupted as it is */
+            relax();
+    }
 }
 
 static void off_and_on(void)
@@ -230,7 +233,7 @@ static bool sleeps(unsigned v)
     uint64_t end = time_now() + SECOND;
 
     while (vcpu_op(VCPUOP_is_up, v, NULL) != 0 && time_now() < end)
-        asm volatile("pause");
+        relax();
     return vcpu_op(VCPUOP_is_up, v, NULL) == 0;
 }
 
@@ -381,7 +384,7 @@ static void page_goes(void)
             unsigned long before = writes[v], end = time_now() + SECOND;
 
             while (writes[v] < before + 10 && time_now() < end)
-                asm volatile("pause");
+                relax();
         }
         rc = i % 2 ? change(XENMEM_decrease_reservation, frame) : remove_frame(frame);
         check_quiet(rc == (i % 2 ? 1 : 0), "round %u: the page does not go: %ld", i, rc);

@@ -48,7 +48,7 @@ bool wait_for(volatile unsigned *counter, unsigned value, uint64_t ns)
     uint64_t end = time_now() + ns;
 
     while (*counter < value && time_now() < end)
-        asm volatile("pause");
+        relax();
     return *counter >= value;
 }
 

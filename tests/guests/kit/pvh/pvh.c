@@ -70,7 +70,7 @@ void kit_write(const char *text, unsigned length)
         return;
     }
     while (__atomic_exchange_n(&console_lock, true, __ATOMIC_ACQUIRE))
-        asm volatile("pause");
+        relax();
     for (unsigned i = 0; i < length; i++) {
         if (i % 1024 == 1023)
             event_channel_op(EVTCHNOP_send, &s);
@@ -266,6 +266,7 @@ static void find_console(void)
 static void choose_calls(void)
 {
     wrmsr(MSR_HYPERCALL_PAGE, (uint64_t)hypercall_page);
+    relax_leaves = cpuid(0, 0).b == CPUID_VENDOR_INTEL;
     for (uint8_t *const *site = kit_calls; site < kit_calls_end; site++)
         memcpy(*site, call_bytes(), KIT_CALL_LENGTH);
 }
