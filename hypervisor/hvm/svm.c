@@ -340,8 +340,9 @@ static inline void wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
         set_window(b, false);
     if (unlikely(nmi && !h->nmi_blocked && b->event_injection)) /* it does not wait for IF, as the window does */
         smp_send_wake(cpu_id());
-    if (b->vintr & VINTR_TPR && vector < 0 && unlikely(vlapic_held_by_tpr(v)))
-        b->intercepts[INTERCEPT_CR] |= INTERCEPT_WRITE(8); /* a lower TPR lets it in */
+    /* A lower TPR lets in what it holds. MOV to CR8 ends QEMU (7.2) if the window is open: an assertion of its own. */
+    if (unlikely(vector >= 0 || nmi) || (b->vintr & VINTR_TPR && unlikely(vlapic_held_by_tpr(v))))
+        b->intercepts[INTERCEPT_CR] |= INTERCEPT_WRITE(8);
     else
         b->intercepts[INTERCEPT_CR] &= ~INTERCEPT_WRITE(8);
 }

@@ -35,6 +35,7 @@ bool access_msrs(void);
 bool access_registers(void);
 bool access_apic(void);
 bool send_signals(void);
+void apic_on(void);
 bool change_mode(void);
 
 #endif

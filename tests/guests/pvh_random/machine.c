@@ -282,7 +282,7 @@ static void let_in(void *unused)
 static void sleep(void *unused)
 {
     (void)unused;
-    apic_enable();
+    apic_on();
     apic_write(APIC_TPR, 0);
     apic_write(APIC_LVT_TIMER, 0x40);
     apic_write(APIC_TIMER_DIVIDE, 0xb);
@@ -333,7 +333,7 @@ bool send_signals(void)
     case 7:
         return !trapped(software_interrupt, NULL, NULL);
     case 8:
-        apic_send((uint32_t)PICK(ICR_ALL, ICR_OTHERS, ICR_SELF) | (uint32_t)(0x10 + below(0xf0)), 0);
+        apic_send((uint32_t)PICK(ICR_ALL, ICR_OTHERS, ICR_SELF) | (uint32_t)(0x20 + below(0xe0)), 0);
         return true;
     case 9:
         apic_send((uint32_t)(below(256) | (random() & 0x8900)), other);

@@ -6,6 +6,8 @@
  */
 #include "hostile.h"
 
+#define PATIENCE 50000000UL /* ticks of the TSC, some ten milliseconds, that the other vcpu may stand still */
+
 extern char syscall_entry[];
 
 uint64_t *tables[TABLES];
@@ -135,6 +137,14 @@ static void load_tables(void)
                  : "memory");
 }
 
+/* In xAPIC mode, whatever it was in */
+void apic_on(void)
+{
+    wrmsr_try(MSR_APIC_BASE, APIC_AT);
+    wrmsr_try(MSR_APIC_BASE, APIC_AT | APIC_BASE_EN);
+    apic_enable();
+}
+
 static void restore(void *unused)
 {
     unsigned v = this_vcpu();
@@ -157,9 +167,9 @@ static void restore(void *unused)
     wrmsr(0xc0000101, 0);
     if (!one_in(4))
         return;
-    wrmsr_try(MSR_APIC_BASE, APIC_AT);
-    wrmsr_try(MSR_APIC_BASE, APIC_AT | APIC_BASE_EN | (one_in(2) ? APIC_BASE_EXTD : 0));
-    apic_enable();
+    apic_on();
+    if (one_in(2))
+        wrmsr_try(MSR_APIC_BASE, APIC_AT | APIC_BASE_EN | APIC_BASE_EXTD);
     vcpu_op(VCPUOP_stop_periodic_timer, v, NULL);
 }
 
@@ -217,6 +227,8 @@ static void call_step(unsigned v)
     struct call *c = &calls[v];
     uint8_t *request = requests[one_in(20) ? !v : v];
 
+    if (!is_there((uint8_t *)SHARED_INFO_AT + PAGE_SIZE - 8)) /* the clock is there */
+        map_shared_info(SHARED_INFO_AT);
     call_make(c, request);
     ((volatile uint32_t *)&random_talk->a[ARG_LAST])[v] = (uint32_t)c->nr << 16 | (uint16_t)c->a[0];
     results[v] = -1;
@@ -300,22 +312,24 @@ static void step(void *unused)
     }
 }
 
-/* It may have been stopped, by this one or by itself. */
-static void help_other(unsigned other)
+/* It may have been stopped, by this one or by itself; or it sleeps, and cannot take an interrupt. */
+static void help_other(void *unused)
 {
+    unsigned other = !this_vcpu();
+
+    (void)unused;
     memcpy((void *)TRAMPOLINE, kit_trampoline, (size_t)(kit_trampoline_end - kit_trampoline));
-    wrmsr_try(MSR_APIC_BASE, APIC_AT | APIC_BASE_EN);
-    apic_send(ICR_STARTUP | TRAMPOLINE >> 12, other);
-    if (one_in(4)) { /* it sleeps, but cannot take an interrupt */
+    apic_on();
+    if (one_in(3))
         apic_send(ICR_INIT | ICR_ASSERT, other);
-        apic_send(ICR_STARTUP | TRAMPOLINE >> 12, other);
-    }
+    apic_send(ICR_STARTUP | TRAMPOLINE >> 12, other);
 }
 
 static void steps(void)
 {
     unsigned v = this_vcpu();
     volatile long *progress = &random_talk->a[ARG_PROGRESS];
+    uint64_t since = tsc_read();
     long seen = 0;
 
     kit_faults[v].resume = 0; /* it may have been stopped in the middle of an ATTEMPT */
@@ -326,10 +340,12 @@ static void steps(void)
         else if (one_in(12))
             trapped(restore, NULL, NULL);
         progress[v]++;
-        if (random_talk->a[ARG_VCPUS] > 1 && progress[v] % 64 == 0) {
-            if (progress[!v] == seen)
-                help_other(!v);
+        if (progress[!v] != seen) {
             seen = progress[!v];
+            since = tsc_read();
+        } else if (random_talk->a[ARG_VCPUS] > 1 && tsc_read() - since > PATIENCE) {
+            trapped(help_other, NULL, NULL);
+            since = tsc_read();
         }
     }
 }
@@ -357,7 +373,9 @@ GUEST("pvh_random")
     apic_enable();
     for (unsigned v = 0; v < RANDOM_VCPUS; v++)
         vcpu_functions[v] = steps;
-    if (random_talk->a[ARG_VCPUS] > 1)
-        vcpu_start(1, steps);
+    if (random_talk->a[ARG_VCPUS] > 1) {
+        apic_send(ICR_INIT | ICR_ASSERT, 1);
+        apic_send(ICR_STARTUP | TRAMPOLINE >> 12, 1);
+    }
     steps();
 }

@@ -71,7 +71,7 @@ static uint64_t own_feet(void)
 
 uint64_t any_frame(void)
 {
-    switch (one_in(80) ? 20 : below(16)) { /* its own feet seldom enough to live for a while */
+    switch (one_in(200) ? 20 : below(16)) { /* its own feet seldom enough to live for a while */
     case 0:
         return (HOLE_AT >> 12) + below(64);
     case 1:

@@ -84,6 +84,23 @@ static void count_steps(void)
     }
 }
 
+/* Its text: the registers, if it panicked */
+static void tell(unsigned long seed, unsigned vcpus)
+{
+    static struct vcpu_guest_context context;
+
+    hostile.talk->text[150] = '\0';
+    printf("   seed %lu: steps %ld, %ld; last call %lx; %s\n", seed, hostile.talk->a[ARG_PROGRESS],
+           hostile.talk->a[ARG_PROGRESS + 1], hostile.talk->a[ARG_LAST], hostile.talk->text);
+    for (unsigned v = 0; v < vcpus; v++) {
+        domctl_op.u.vcpucontext.vcpu = v;
+        set_xen_guest_handle(domctl_op.u.vcpucontext.ctxt, &context);
+        if (domctl(XEN_DOMCTL_getvcpucontext, hostile.domid) == 0)
+            printf("   vcpu %u: rip %x:%lx, rsp %lx, flags %lx\n", v, context.user_regs.cs, context.user_regs.rip,
+                   context.user_regs.rsp, context.user_regs.rflags);
+    }
+}
+
 static void one_life(unsigned long seed, unsigned vcpus)
 {
     unsigned failures = kit_failures();
@@ -108,11 +125,8 @@ static void one_life(unsigned long seed, unsigned vcpus)
     victim_had += victim_time() - had;
     count_steps();
     lives++;
-    if (argument_present("lives")) { /* its text: the registers, if it panicked */
-        hostile.talk->text[150] = '\0';
-        printf("   seed %lu: steps %ld, %ld; last call %lx; %s\n", seed, hostile.talk->a[ARG_PROGRESS],
-               hostile.talk->a[ARG_PROGRESS + 1], hostile.talk->a[ARG_LAST], hostile.talk->text);
-    }
+    if (argument_present("lives"))
+        tell(seed, vcpus);
     child_end(&hostile);
     audit("after a random guest");
     if (kit_failures() != failures)

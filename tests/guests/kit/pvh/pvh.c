@@ -89,11 +89,16 @@ static void console_drain(void)
             sched_op(SCHEDOP_yield, NULL);
 }
 
+/* By the port that domains have that Croft builds, or else by the call */
 void poweroff(void)
 {
+    struct sched_shutdown s = {.reason = SHUTDOWN_poweroff};
+
     console_drain();
-    for (;;)
+    for (;;) {
         outb(SLEEP_CONTROL_PORT, SLEEP_S5);
+        sched_op(SCHEDOP_shutdown, &s);
+    }
 }
 
 long hvm_param_get(unsigned index, uint64_t *value)
