@@ -30,11 +30,13 @@ class Environment:
     title: str
     colour: str            # in pictures
     hypervisor: str = ""  # on which domain 0 runs; none: the bare machine
-    host: str = ""        # what bench/suite/host-init starts in domain 0, or on the bare machine: pv, pair, uml
+    host: str = ""        # what bench/suite/host-init starts in domain 0, or on the bare machine: pv, pvh, pair, uml, kvm
     config: str = ""      # lines for xl's configuration, parted by ;
     divisor: int = 1      # of the micro rows' numbers of operations
     slow: bool = False    # macro rows would take too long
     pair: bool = False    # has rows of its own, of what a guest shares with domain 0
+    apart: bool = False   # measured by make bench-pvh, and by make bench only if it is asked for
+    memory: int = LINUX_MIB
 
     def missing(self, root=None):
         """Names of files that it needs and that are not there."""
@@ -51,12 +53,12 @@ class Environment:
         words = [*words, f"bench.divisor={self.divisor}"]
         initrd = root or self.archive()
         if self.host:
-            words += [f"bench.host={self.host}", f"bench.memory={PAIR_MIB if self.pair else LINUX_MIB}"]
+            words += [f"bench.host={self.host}", f"bench.memory={self.memory}"]
         if self.config:
             words.append(f"bench.config={self.config}")
         machine = ["-m", str(MACHINE_MIB), *CLOCKS[clock]]
         if not self.hypervisor:
-            limit = [] if self.host else [f"mem={LINUX_MIB}M"]
+            limit = [] if self.host else [f"mem={self.memory}M"]
             return [*machine, "-kernel", KERNEL, "-initrd", initrd, "-append", " ".join(["console=ttyS0 quiet", *limit, *words])]
         memory = HOST_MIB if self.host else LINUX_MIB
         # In -initrd a comma ends a module and two of them are one.
@@ -73,6 +75,9 @@ ENVIRONMENTS = {e.name: e for e in (
     Environment("xen-pv", "Xen, PV guest", "#e8a08f", "xen", "pv"),
     Environment("xen-pv-native", "Xen, PV guest, TSC native", "#f2cfc6", "xen", "pv", 'tsc_mode="native"'),
     Environment("uml", "User-mode Linux", "#9a9a9a", "", "uml", divisor=20, slow=True),
-    Environment("croft-pair", "Croft, a guest and domain 0", "#1f6fb4", "croft", "pair", pair=True),
-    Environment("xen-pair", "Xen, a guest and domain 0", "#c44e3b", "xen", "pair", pair=True),
+    Environment("croft-pair", "Croft, a guest and domain 0", "#1f6fb4", "croft", "pair", pair=True, memory=PAIR_MIB),
+    Environment("xen-pair", "Xen, a guest and domain 0", "#c44e3b", "xen", "pair", pair=True, memory=PAIR_MIB),
+    Environment("croft-pvh", "Croft, PVH guest", "#0b3c66", "croft", "pvh", apart=True),
+    Environment("xen-pvh", "Xen, PVH guest, TSC native", "#8c2f20", "xen", "pvh", 'tsc_mode="native"', apart=True),
+    Environment("kvm", "KVM", "#3f8f4f", "", "kvm", apart=True),
 )}

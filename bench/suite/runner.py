@@ -9,10 +9,13 @@ import time
 import environments
 
 ROW = re.compile(r"^(?:micro|macro) (\w+) (failed|-?\d+\.\d+)\r*$", re.M)
+FAILED = re.compile(r"^bench: failed: (.*?)\r*$", re.M)
 ENDED = re.compile(r"bench: (?:host )?end\r*\n|Kernel panic|the machine is halted")
 # Rows of bench/suite/macro, the longest last
 MACRO = ("perf_pipe,hackbench,stress_switch,stress_fault,pgbench_select,nginx,nginx_keepalive,pgbench,sqlite_wal,sqlite_memory,xz,"
          "stress_fork,gcc,build")
+# ... and of bench/work, for bench/pvh
+WORK = "loop,fork,call"
 LOGS = os.path.join(environments.BUILD, "logs", "bench")
 
 
@@ -69,6 +72,7 @@ def run(environment, clock, micro, macro, limit, root=None, plugin=(), label="su
             faults.append(f"{name} failed")
         else:
             rows[name] = float(value)
+    faults += FAILED.findall(text)
     if "bench: end" not in text:
         last = f"after {list(rows)[-1]}" if rows else "before the first row"
         faults.append(f"stopped {last} {f'at the limit of {limit} s' if late else 'by itself'}")

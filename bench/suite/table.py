@@ -2,7 +2,7 @@
 import statistics
 
 # A row of Croft's is compared to the same of Xen's
-PEERS = {"croft-dom0": "xen-dom0", "croft-pv": "xen-pv"}
+PEERS = {"croft-dom0": "xen-dom0", "croft-pv": "xen-pv", "croft-pvh": "xen-pvh"}
 # These have rows of their own, of what a guest shares with domain 0
 SHARING = ("croft-pair", "xen-pair")
 UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3))

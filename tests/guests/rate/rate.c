@@ -1,34 +1,9 @@
 /* run: icount=1 time=60 */
-/*
- * What calls cost, in instructions: under -icount shift=1 the time-stamp counter runs in nanoseconds of 2 to an
- * instruction. One line "rate NAME N" each, less the cost of the empty loop. Read by the benchmarks; there is
- * nothing to fail but the calls themselves.
- */
+/* What calls cost, read by the benchmarks; there is nothing to fail but the calls themselves. */
 #include "kit.h"
+#include "rate.h"
 
-#define ROUNDS 1000
-
-static uint64_t empty;
-
-static void report(const char *name, uint64_t ticks, unsigned rounds)
-{
-    uint64_t each = ticks / 2 / rounds;
-
-    printf("rate %s %lu\n", name, each > empty ? each - empty : 0);
-}
-
-#define MEASURE(name, rounds, body)                                                                                    \
-    do {                                                                                                               \
-        uint64_t measure_start;                                                                                        \
-        for (unsigned i = 0; i < 8; i++) {                                                                             \
-            body;                                                                                                      \
-        }                                                                                                              \
-        measure_start = tsc_read();                                                                                    \
-        for (unsigned i = 0; i < (unsigned)(rounds); i++) {                                                            \
-            body;                                                                                                      \
-        }                                                                                                              \
-        report(name, tsc_read() - measure_start, rounds);                                                              \
-    } while (0)
+#define ROUNDS RATE_ROUNDS
 
 /*
  * Handlers of a few instructions, to measure the hypervisor and not the kit. The system call's counts r15 down and
@@ -65,11 +40,7 @@ GUEST("rate")
     long port, bad = 0, other;
 
     vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL);
-    start = tsc_read();
-    for (unsigned i = 0; i < 100000; i++)
-        asm volatile("");
-    empty = (tsc_read() - start) / 2 / 100000;
-    printf("rate empty_loop %lu\n", empty);
+    rate_measure_empty_loop();
 
     MEASURE("xen_version", ROUNDS, bad += xen_version(XENVER_version, NULL) <= 0);
     MEASURE("stack_switch", ROUNDS, bad += stack_switch(FLAT_KERNEL_SS, stack_for_user_entries(0)) != 0);
@@ -115,8 +86,8 @@ GUEST("rate")
             map_time += t1 - t0;
             unmap_time += t2 - t1;
         }
-        report("grant_map", map_time, ROUNDS);
-        report("grant_unmap", unmap_time, ROUNDS);
+        rate_report("grant_map", map_time, ROUNDS);
+        rate_report("grant_unmap", unmap_time, ROUNDS);
         MEASURE("grant_copy_64", ROUNDS, bad += grant_table_op(GNTTABOP_copy, &copy, 1) != 0 || copy.status);
     }
 
@@ -160,8 +131,8 @@ GUEST("rate")
             pin += t1 - t0;
             unpin += t2 - t1;
         }
-        report("pin_process", pin, 100);
-        report("unpin_process", unpin, 100);
+        rate_report("pin_process", pin, 100);
+        rate_report("unpin_process", unpin, 100);
     }
     bad += mmuext(MMUEXT_PIN_L4_TABLE, virt_to_mfn(process[0]), 0) != 0;
     MEASURE("new_baseptr_and_back", ROUNDS / 2, bad += mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(process[0]), 0) != 0;
@@ -193,11 +164,12 @@ GUEST("rate")
         uint64_t once = tsc_read();
 
         USER_RUN(user_nothing, &r);
-        report("syscall", start - (tsc_read() - once), USER_CALLS); /* less the way there and back */
+        rate_report("syscall", start - (tsc_read() - once), USER_CALLS); /* less the way there and back */
     }
     /* A kernel with a user root, as it is but for its first moments */
     MEASURE("iret_kernel", ROUNDS, iret_to_next());
     set_trap(6, 0, rate_ud2_entry);
     MEASURE("exception_and_iret", ROUNDS, asm volatile("ud2"));
+    rate_print();
     check(bad == 0 && port > 0, "all calls succeeded: %ld did not", bad);
 }

@@ -7,6 +7,7 @@
 #define SLEEP_S5 0x34
 #define MSR_HYPERCALL_PAGE 0x40000000U
 #define PORT_DEBUG 0xe9
+#define XEN_SIGNATURE 0x566e6558
 
 char hypercall_page[PAGE_SIZE] __attribute__((aligned(4096), section(".data.hypercall")));
 static uint8_t pool[POOL_PAGES][PAGE_SIZE] __attribute__((aligned(4096), section(".bss.pool")));
@@ -23,6 +24,7 @@ static struct {
 
 struct start_state kit_start_state = {.eax = 1}; /* in .data */
 struct hvm_start_info *pvh_info;
+bool kit_on_xen;
 struct shared_info *shared_info;
 trap_hook_t *trap_hooks[256];
 struct fault kit_faults[KIT_MAX_VCPUS];
@@ -89,11 +91,24 @@ static void console_drain(void)
             sched_op(SCHEDOP_yield, NULL);
 }
 
+/* Where there is no Xen, nothing is known to switch off: a triple fault ends a virtual machine. */
+static void triple_fault(void)
+{
+    static const struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) none;
+
+    asm volatile("lidt %0; int3" : : "m"(none));
+}
+
 /* By the port that domains have that Croft builds, or else by the call */
 void poweroff(void)
 {
     struct sched_shutdown s = {.reason = SHUTDOWN_poweroff};
 
+    if (!kit_on_xen)
+        triple_fault();
     console_drain();
     for (;;) {
         outb(SLEEP_CONTROL_PORT, SLEEP_S5);
@@ -276,6 +291,17 @@ static void choose_calls(void)
         memcpy(*site, call_bytes(), KIT_CALL_LENGTH);
 }
 
+static void find_xen(void)
+{
+    choose_calls();
+    find_console();
+    if (map_shared_info(SHARED_INFO_AT) != 0)
+        panic("no shared info");
+    shared_info = (struct shared_info *)SHARED_INFO_AT;
+    for (unsigned i = 0; i < 64; i++)
+        shared_info->evtchn_mask[i] = ~0UL;
+}
+
 void kit_enter(unsigned vcpu, unsigned by_startup)
 {
     if (by_startup) {
@@ -286,13 +312,9 @@ void kit_enter(unsigned vcpu, unsigned by_startup)
     idt_fill();
     load_tss(0);
     memcpy((void *)TRAMPOLINE, kit_trampoline, (size_t)(kit_trampoline_end - kit_trampoline));
-    choose_calls();
-    find_console();
-    if (map_shared_info(SHARED_INFO_AT) != 0)
-        panic("no shared info");
-    shared_info = (struct shared_info *)SHARED_INFO_AT;
-    for (unsigned i = 0; i < 64; i++)
-        shared_info->evtchn_mask[i] = ~0UL;
+    kit_on_xen = cpuid(0x40000000, 0).b == XEN_SIGNATURE;
+    if (kit_on_xen)
+        find_xen();
     printf("guest %s starts\n", guest_name);
     guest_main();
     verdict();

@@ -36,6 +36,7 @@ struct start_state {
 };
 extern struct start_state kit_start_state;
 extern struct hvm_start_info *pvh_info;
+extern bool kit_on_xen; /* or on Croft; elsewhere there are no hypercalls and no shared info */
 extern struct shared_info *shared_info;
 extern uint64_t kit_pml4[512], kit_gdt[];
 extern uint64_t kit_idt[512]; /* stack 1 is used; 2 is free, the upper half of the main stack's room */
