@@ -101,10 +101,10 @@ static bool write_pat(struct vcpu *v, uint64_t value)
 static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 {
     static const uint8_t code[] = {0xb8, 0, 0, 0, 0, 0x0f, 0x01, 0xd9, 0xc3};
-    mfn_t m = p2m_lookup(v->domain, GFN(value >> PAGE_SHIFT));
+    mfn_t m = value & ~PAGE_MASK ? INVALID_MFN : p2m_get_frame(v->domain, GFN(value >> PAGE_SHIFT), true);
     uint8_t *page;
 
-    if (value & ~PAGE_MASK || !frame_get_writable(m, v->domain)) {
+    if (mfn_eq(m, INVALID_MFN)) {
         guest_log(LOG_WARNING, "hypercall page: frame %#lx is not there\n", value >> PAGE_SHIFT);
         return false;
     }
@@ -403,14 +403,24 @@ static bool emulate_store(struct vcpu *v, struct cpu_user_regs *regs, const stru
     return true;
 }
 
+bool hvm_memory_comes(struct vcpu *v, uint64_t address)
+{
+    gfn_t gfn = GFN(address >> PAGE_SHIFT);
+    enum p2m_kind kind = p2m_kind(v->domain, gfn);
+
+    if (kind == P2M_ON_DEMAND)
+        pod_fault(v->domain, gfn);
+    return kind != P2M_HOLE; /* RAM: it has come meanwhile */
+}
+
 bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t address, bool write, bool fetch,
                      unsigned *length)
 {
     struct insn insn;
     bool done = false;
 
-    if (!mfn_eq(p2m_lookup(v->domain, GFN(address >> PAGE_SHIFT)), INVALID_MFN))
-        return false; /* it has come meanwhile */
+    if (hvm_memory_comes(v, address))
+        return false;
     if (fetch) {
         domain_crash(v->domain, "vcpu %u executes at physical address 0x%lx, where it has no memory\n", v->id, address);
         return false;

@@ -26,8 +26,12 @@ static uint64_t level_frames(unsigned level) { return 1UL << level_order(level);
  */
 #define ENTRY_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 #define ENTRY_LEAF (ENTRY_TABLE | PTE_DIRTY)
+/* All of an entry that is on demand: AMD-V ignores bits 63-1 of one that is not present, VT-x bits 63-3 (SDM volume 3, 29.3.2; bit 10
+ * is not among them with mode-based execute control). No bit of the address is set. */
+#define ENTRY_ON_DEMAND (1UL << 11)
 
 static bool is_present(uint64_t e) { return e & PTE_PRESENT; }
+static bool is_on_demand(uint64_t e) { return e == ENTRY_ON_DEMAND; }
 /* Of a present entry */
 static bool is_leaf(uint64_t e, unsigned level) { return level == 1 || (e & PTE_PSE); }
 static uint64_t make_leaf(mfn_t m, unsigned level)
@@ -52,14 +56,15 @@ static void set_entry(uint64_t *e, uint64_t value) { __atomic_store_n(e, value, 
 
 static uint64_t *new_table(struct p2m *p)
 {
-    uint64_t *table = p->table_pages < P2M_TABLES_MAX(READ_ONCE(p->d->max_pages)) ? alloc_pages(0) : NULL;
+    uint64_t most = P2M_TABLES_MAX(READ_ONCE(p->d->max_pages) + p->pod.most_entries);
+    uint64_t *table = p->table_pages < most ? alloc_pages(0) : NULL;
 
     p->table_pages += table != NULL;
     return table;
 }
 
 /*
- * Puts a table in the place of a leaf, or of nothing, that translates as that did. CPUs may have the leaf cached and keep it until
+ * Puts a table in the place of a leaf, a mark, or nothing, that translates as that did. CPUs may have the leaf cached and keep it until
  * the next flush; the references are the same.
  */
 static bool make_table(struct p2m *p, uint64_t *e, unsigned level)
@@ -70,6 +75,8 @@ static bool make_table(struct p2m *p, uint64_t *e, unsigned level)
         return false;
     for (unsigned i = 0; is_present(*e) && i < ENTRIES; i++)
         table[i] = make_leaf(mfn_add(entry_mfn(*e), i * level_frames(level - 1)), level - 1);
+    for (unsigned i = 0; is_on_demand(*e) && i < ENTRIES; i++)
+        table[i] = ENTRY_ON_DEMAND;
     set_entry(e, make_pointer(table));
     return true;
 }
@@ -113,6 +120,70 @@ mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
             return mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1));
         table = table_of(e);
     }
+}
+
+/* Where the walk ends, and what the entry is. gfn is in range. */
+static uint64_t find(const struct p2m *p, uint64_t gfn, unsigned *level, uint64_t **at)
+{
+    uint64_t *table = p->root, e;
+
+    for (*level = LEVELS;; --*level) {
+        *at = slot(table, gfn, *level);
+        e = READ_ONCE(**at);
+        if (!is_pointer(e, *level))
+            return e;
+        table = table_of(e);
+    }
+}
+
+static enum p2m_kind kind_of(uint64_t e)
+{
+    return is_present(e) ? P2M_RAM : is_on_demand(e) ? P2M_ON_DEMAND : P2M_HOLE;
+}
+
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn)
+{
+    uint64_t *at;
+    unsigned level;
+
+    return gfn.n > P2M_MAX_GFN ? P2M_HOLE : kind_of(find(&d->hvm->p2m, gfn.n, &level, &at));
+}
+
+#define TRIES 16 /* of what goes wrong only if the guest changes its memory at the same time */
+
+/*
+ * A sweep puts the mark there first, and takes the frame only if nobody has a reference then. So whoever gets his reference too late
+ * finds the mark, or another frame, when he looks again.
+ */
+mfn_t p2m_hold(const struct domain *d, gfn_t gfn)
+{
+    for (unsigned i = 0; i < TRIES; i++) {
+        mfn_t m = p2m_lookup(d, gfn);
+        bool held = frame_get(m, d);
+
+        if (mfn_eq(p2m_lookup(d, gfn), m))
+            return held ? m : INVALID_MFN;
+        if (held)
+            frame_put(m);
+    }
+    return INVALID_MFN;
+}
+
+mfn_t p2m_get_frame(struct domain *d, gfn_t gfn, bool writable)
+{
+    mfn_t m = p2m_hold(d, gfn);
+    bool ok = true;
+
+    for (unsigned i = 0; mfn_eq(m, INVALID_MFN) && i < TRIES && p2m_kind(d, gfn) != P2M_HOLE; i++) {
+        if (!pod_populate_now(d, gfn))
+            return INVALID_MFN;
+        m = p2m_hold(d, gfn);
+    }
+    if (mfn_eq(m, INVALID_MFN) || !writable)
+        return m;
+    ok = frame_get_writable(m, d);
+    frame_put(m);
+    return ok ? m : INVALID_MFN;
 }
 
 /* What matters is that the interrupt is taken: hvm/p2m.h */
@@ -197,6 +268,8 @@ static void set_leaves(struct old_leaves *old, uint64_t *e, unsigned level, mfn_
     uint64_t before = *e, *table;
 
     if (!is_pointer(before, level)) {
+        if (is_on_demand(before))
+            old->d->hvm->p2m.pod.entries -= level_frames(level);
         set_entry(e, make_leaf(m, level));
         add_old(old, before, level);
         return;
@@ -254,13 +327,17 @@ mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error)
 
     *error = 0;
     spin_lock(&p->lock);
-    if (!mfn_eq(p2m_lookup(d, gfn), INVALID_MFN)) {
+    if (p2m_kind(d, gfn) != P2M_HOLE) {
         e = make_entry(p, gfn.n, 1);
-        if (e) {
-            m = entry_mfn(*e);
+        if (!e) {
+            *error = -ENOMEM;
+        } else if (is_on_demand(*e)) {
+            *error = P2M_WAS_ON_DEMAND;
+            p->pod.entries--;
             set_entry(e, 0);
         } else {
-            *error = -ENOMEM;
+            m = entry_mfn(*e);
+            set_entry(e, 0);
         }
     }
     spin_unlock(&p->lock);
@@ -269,7 +346,7 @@ mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error)
     return m;
 }
 
-/* Goes on to the next leaf, and takes it out, or to the end of a table: some hundred loads at most. */
+/* Goes on to the next leaf, and takes it out, or to the end of a table: some hundred loads at most. Marks go on the way. */
 static void release_next(struct domain *d)
 {
     struct p2m *p = &d->hvm->p2m;
@@ -285,6 +362,10 @@ static void release_next(struct domain *d)
             continue;
         }
         p->release_gfn = (p->release_gfn | (level_frames(level) - 1)) + 1;
+        if (is_on_demand(*e)) {
+            p->pod.entries -= level_frames(level);
+            set_entry(e, 0);
+        }
         if (is_present(*e) || !(p->release_gfn & (level_frames(level + 1) - 1)))
             break;
     }
@@ -307,6 +388,8 @@ bool p2m_release(struct domain *d)
     /* Whoever adds and saw the domain alive is through after this; the others see that it is dying. */
     spin_lock(&p->lock);
     spin_unlock(&p->lock);
+    if (!pod_release(p))
+        return false;
     for (; p->dropping_count || (p->root && p->release_gfn <= p->max_gfn); done++) {
         if (done && done % PREEMPT_EVERY == 0 && hypercall_preempt_check())
             return false;
@@ -338,6 +421,59 @@ void p2m_destroy(struct domain *d)
     p->root = NULL;
 }
 
+/* ---- For hvm/pod.c ---- */
+
+void p2m_find(struct p2m *p, uint64_t gfn, struct p2m_place *to)
+{
+    uint64_t e = find(p, gfn, &to->level, &to->e);
+
+    to->kind = kind_of(e);
+    to->m = to->kind == P2M_RAM ? mfn_add(entry_mfn(e), gfn & (level_frames(to->level) - 1)) : INVALID_MFN;
+}
+
+uint64_t *p2m_make_entry(struct p2m *p, uint64_t gfn, unsigned level) { return make_entry(p, gfn, level); }
+void p2m_set_leaf(uint64_t *e, mfn_t m, unsigned level) { set_entry(e, make_leaf(m, level)); }
+void p2m_set_mark(uint64_t *e) { set_entry(e, ENTRY_ON_DEMAND); }
+
+static bool holds_ram(uint64_t e, unsigned level)
+{
+    if (!is_pointer(e, level))
+        return is_present(e);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        if (holds_ram(table_of(e)[i], level - 1))
+            return true;
+    return false;
+}
+
+/* Returns how many frames had no mark before. */
+static uint64_t set_marks(uint64_t *e, unsigned level)
+{
+    uint64_t fresh = 0;
+
+    if (is_pointer(*e, level)) {
+        for (unsigned i = 0; i < ENTRIES; i++)
+            fresh += set_marks(&table_of(*e)[i], level - 1);
+    } else if (!is_on_demand(*e)) {
+        fresh = level_frames(level);
+        p2m_set_mark(e);
+    }
+    return fresh;
+}
+
+int p2m_mark(struct p2m *p, uint64_t gfn, unsigned level, uint64_t *fresh)
+{
+    uint64_t *e = make_entry(p, gfn, level);
+
+    *fresh = 0;
+    if (!e)
+        return -ENOMEM;
+    if (holds_ram(*e, level))
+        return -EEXIST;
+    *fresh = set_marks(e, level);
+    p->max_gfn = max(p->max_gfn, gfn + level_frames(level) - 1);
+    return 0;
+}
+
 /* ---- The audit ---- */
 
 struct each {
@@ -362,3 +498,18 @@ void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsign
     if (d->hvm->p2m.root)
         each_leaf(&each, d->hvm->p2m.root, 0, LEVELS);
 }
+
+static uint64_t count_marked(const uint64_t *table, unsigned level)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        if (is_pointer(table[i], level))
+            n += count_marked(table_of(table[i]), level - 1);
+        else if (is_on_demand(table[i]))
+            n += level_frames(level);
+    }
+    return n;
+}
+
+uint64_t p2m_marked(struct domain *d) { return d->hvm->p2m.root ? count_marked(d->hvm->p2m.root, LEVELS) : 0; }

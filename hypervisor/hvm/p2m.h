@@ -1,6 +1,12 @@
 /*
  * A domain's physical memory: nested page tables from guest frame numbers to machine frames, walked by the processor.
  *
+ * An entry that is no table is of one of these kinds:
+ *   RAM        a leaf: the processor goes on;
+ *   hole       nothing is there, and nothing comes by itself;
+ *   on demand  not present, but marked: a frame of the domain's comes there when it is first used (hvm/pod.h). The mark stands for one
+ *              frame in a lowest table, for 512 in one above. It is a bit that neither AMD-V nor VT-x looks at where bits 0-2 are clear.
+ *
  * Invariants:
  *  1. Each present leaf holds, for each frame that it maps, a WRITABLE reference of the owner's (memory/frame.h), so that a frame
  *     is never given to someone else while a guest can reach it.
@@ -8,6 +14,7 @@
  *  3. A table, once it is there, stays until the domain is freed: entries change, a large page becomes a table, a table never
  *     becomes a large page. So neither the processor nor a reader without a lock can be in a table that is gone. Whoever maps a
  *     large page where a table is gets small ones.
+ *  4. As many frames are marked as 'pod.entries' counts, while the lock is free.
  * Tables belong to Croft. Entries are read without a lock and written under 'lock', in one store of 8 bytes.
  *
  * The lock: it is held over flushes, as mm_lock is. Whoever waits in a flush waits for CPUs to take an interrupt, so this lock is
@@ -16,10 +23,13 @@
 #ifndef HVM_P2M_H
 #define HVM_P2M_H
 
+#include "hvm/pod.h"
 #include "lib/spinlock.h"
 #include "lib/types.h"
 
 struct domain;
+
+enum p2m_kind { P2M_HOLE, P2M_ON_DEMAND, P2M_RAM };
 
 struct p2m {
     spinlock_t lock;
@@ -32,14 +42,16 @@ struct p2m {
     uint64_t release_gfn;
     mfn_t dropping;
     uint64_t dropping_count;
+    struct pod pod; /* populate on demand; under the lock */
 };
 
 #define P2M_MAX_GFN ((1UL << 36) - 1) /* 48 bits of address */
 
 int p2m_init(struct domain *d); /* -ENOMEM */
 /*
- * A domain may have so many tables, twice what its memory needs and some for what is mapped here and there: beyond that p2m_add and
- * p2m_remove fail with -ENOMEM, so that a guest that scatters its frames uses up no more of the machine than that.
+ * A domain may have so many tables, twice what its memory needs, what its tools have marked included, and some for what is mapped here
+ * and there: beyond that p2m_add and p2m_remove fail with -ENOMEM, so that a guest that scatters its frames uses up no more of the
+ * machine than that.
  */
 #define P2M_TABLES_MAX(pages) ((pages) / 256 + 1024)
 /*
@@ -50,13 +62,22 @@ int p2m_init(struct domain *d); /* -ENOMEM */
 int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order);
 /*
  * Unmaps one frame, if one is mapped there; splits a large page. Returns it, WITH its reference (frame_put_writable), or INVALID_MFN;
- * the CPUs have forgotten it. Of several callers at once one gets the frame. *error: 0, or -ENOMEM (a table for the split; the
- * frame stays mapped). Interrupts enabled.
+ * the CPUs have forgotten it. Of several callers at once one gets the frame. *error: 0, -ENOMEM (a table for the split; the
+ * frame stays mapped), or P2M_WAS_ON_DEMAND: there was a mark only, which is gone (pod_trim). Interrupts enabled.
  */
+#define P2M_WAS_ON_DEMAND 1
 mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error);
 /* The frame behind gfn, or INVALID_MFN. No reference: whoever uses it gets one by frame_get and so learns whether it is still d's.
  * Any context, no lock. */
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn);
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn); /* any context, no lock */
+/*
+ * The frame behind gfn with a general reference, if it is d's, or INVALID_MFN. While someone has that reference no sweep of hvm/pod.h
+ * takes the frame away from there, nor had one when it was got: to hand a frame to others, p2m_lookup is not enough. Any context, no lock.
+ */
+mfn_t p2m_hold(const struct domain *d, gfn_t gfn);
+/* The same, with a WRITABLE reference if 'writable'; what is on demand comes (pod_populate_now). Interrupts enabled. */
+mfn_t p2m_get_frame(struct domain *d, gfn_t gfn, bool writable);
 /*
  * Makes all CPUs forget the translations that were changed before the call. Interrupts enabled, no lock held that is also taken
  * with interrupts disabled. It counts 'flushes' up, and then interrupts each CPU in d->dirty_cpus and waits until each has taken
@@ -81,5 +102,23 @@ bool p2m_release(struct domain *d);
 void p2m_destroy(struct domain *d);
 /* For the audit: calls fn for each leaf, of 2^order frames; 'm' is as the entry has it. The lock is held. */
 void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order), void *arg);
+uint64_t p2m_marked(struct domain *d); /* how many frames are marked */
+
+/* For hvm/pod.c. The lock is held. */
+struct p2m_place {
+    uint64_t *e; /* the entry */
+    unsigned level;
+    enum p2m_kind kind;
+    mfn_t m; /* of RAM: behind the number that was asked for */
+};
+/* Where the walk to gfn, which is in range, ends */
+void p2m_find(struct p2m *p, uint64_t gfn, struct p2m_place *to);
+/* The entry of that level for gfn, split off what is larger. Null: no memory. */
+uint64_t *p2m_make_entry(struct p2m *p, uint64_t gfn, unsigned level);
+void p2m_set_leaf(uint64_t *e, mfn_t m,
+                  unsigned level); /* references are the caller's affair, as is the flush of what was there */
+void p2m_set_mark(uint64_t *e);
+/* Marks all of an entry of that level. -EEXIST: RAM is in it; -ENOMEM. *fresh: how many frames had no mark before. */
+int p2m_mark(struct p2m *p, uint64_t gfn, unsigned level, uint64_t *fresh);
 
 #endif

@@ -1,4 +1,4 @@
-/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
+/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
 /*
  * Grants between two domains, with the real frame table and page tables, on the machine of fake_mmu.h: every form that is legal
  * and every one that is not, then random sequences. After each step each data frame has exactly the references of what can be
@@ -770,7 +770,7 @@ static void transfers(void **state)
 static void numbers_of_the_granter(void **state)
 {
     static struct hvm_domain nested;
-    uint64_t m = DATA(0, 0), n = DATA(0, 1), mine = DATA(1, 0), gfn = 0x77777;
+    uint64_t m = DATA(0, 0), n = DATA(0, 1), mine = DATA(1, 0), gfn = 0x77777, spare;
     struct gnttab_copy c;
     grant_handle_t first;
     int error;
@@ -819,6 +819,26 @@ static void numbers_of_the_granter(void **state)
     assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, ~0U, 0), -EINVAL);
     assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_map_grant_ref, 0, 1, 0), -ENOSYS);
     as(2);
+    /* What is on demand comes for who uses the grant; if there is no page, that is the granter's end. */
+    spare = unused_frame(0, 0);
+    page_for_cache = MFN(spare);
+    assert_int_equal(pod_mark(D1, GFN(gfn + 1), 0), 0);
+    assert_int_equal(pod_set_target(D1, D1->tot_pages + 1), 0);
+    assert_int_equal(pod_mark(D1, GFN(gfn + 2), 0), 0);
+    set_v1(D1, 12, ACCESS, 2, gfn + 1);
+    set_v1(D1, 13, ACCESS, 2, gfn + 2);
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 12), GNTST_okay);
+    assert_true(pte_mfn(*pte(1, 0)).n == spare);
+    check_all();
+    assert_int_equal(unmap(VA(0), 0, handle), GNTST_okay);
+    assert_null(crashed_domain);
+    ram[spare][5] = 1; /* no sweep gets that */
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 13), GNTST_general_error);
+    assert_ptr_equal(crashed_domain, D1);
+    assert_int_equal(marks(D1, 13), 0);
+    check_all();
+    assert_true(mfn_eq(p2m_remove(D1, GFN(gfn + 1), &error), MFN(spare)));
+    frame_put_writable(MFN(spare));
     assert_true(mfn_eq(p2m_remove(D1, GFN(gfn), &error), MFN(n)));
     frame_put_writable(MFN(n));
     p2m_destroy(D1);

@@ -1,4 +1,4 @@
-/* sources: hypervisor/hvm/p2m.c hypervisor/memory/frame.c hypervisor/memory/audit.c */
+/* sources: hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/frame.c hypervisor/memory/audit.c */
 /*
  * Nested page tables with the real frame table: each way in and out, then random sequences against a plain array. A walk of
  * the test's own checks the entries as the processor reads them. After each step each frame has exactly the references of where it
@@ -123,6 +123,10 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner)
     freed++;
 }
 void alloc_adopt_frame(mfn_t m, struct domain *d) {}
+/* hvm/pod.c: test_pod.c is about that. */
+mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node) { abort(); }
+void m2p_write(mfn_t m, uint64_t n) { abort(); }
+void domain_crash(struct domain *d, const char *fmt, ...) { abort(); }
 void tlb_flush_local(void) {}
 void tlb_flush_mask(const cpumask_t *mask) {}
 void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp) {}
