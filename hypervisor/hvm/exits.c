@@ -403,14 +403,24 @@ static bool emulate_store(struct vcpu *v, struct cpu_user_regs *regs, const stru
     return true;
 }
 
-bool hvm_memory_comes(struct vcpu *v, uint64_t address)
+enum hvm_memory hvm_memory_at(struct vcpu *v, uint64_t address, bool write, bool fetch)
 {
     gfn_t gfn = GFN(address >> PAGE_SHIFT);
-    enum p2m_kind kind = p2m_kind(v->domain, gfn);
 
-    if (kind == P2M_ON_DEMAND)
+    switch (p2m_kind(v->domain, gfn)) {
+    case P2M_ON_DEMAND:
         pod_fault(v->domain, gfn);
-    return kind != P2M_HOLE; /* RAM: it has come meanwhile */
+        return MEMORY_COMES;
+    case P2M_GRANT_RO:
+        return write || fetch ? MEMORY_FORBIDDEN : MEMORY_COMES;
+    case P2M_GRANT_RW:
+        return fetch ? MEMORY_FORBIDDEN : MEMORY_COMES;
+    case P2M_RAM: /* it has come meanwhile */
+        return MEMORY_COMES;
+    case P2M_HOLE:
+        break;
+    }
+    return MEMORY_ABSENT;
 }
 
 bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t address, bool write, bool fetch,
@@ -419,8 +429,15 @@ bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t addres
     struct insn insn;
     bool done = false;
 
-    if (hvm_memory_comes(v, address))
+    switch (hvm_memory_at(v, address, write, fetch)) {
+    case MEMORY_COMES:
         return false;
+    case MEMORY_FORBIDDEN: /* as on Xen */
+        hvm_inject_exception(v, X86_GP, 0);
+        return false;
+    case MEMORY_ABSENT:
+        break;
+    }
     if (fetch) {
         domain_crash(v->domain, "vcpu %u executes at physical address 0x%lx, where it has no memory\n", v->id, address);
         return false;

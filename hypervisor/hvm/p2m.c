@@ -30,6 +30,10 @@ static uint64_t level_frames(unsigned level) { return 1UL << level_order(level);
  * is not among them with mode-based execute control). No bit of the address is set. */
 #define ENTRY_ON_DEMAND (1UL << 11)
 
+/* Of a leaf that is a grant; both ignore bits 52-56. Nothing is executed there. */
+#define ENTRY_GRANT (1UL << 52)
+#define ENTRY_NO_EXECUTE PTE_NX
+
 static bool is_present(uint64_t e) { return e & PTE_PRESENT; }
 static bool is_on_demand(uint64_t e) { return e == ENTRY_ON_DEMAND; }
 /* Of a present entry */
@@ -38,6 +42,13 @@ static uint64_t make_leaf(mfn_t m, unsigned level)
 {
     return mfn_to_maddr(m).n | ENTRY_LEAF | (level > 1 ? PTE_PSE : 0);
 }
+static uint64_t make_grant(mfn_t m, bool writable)
+{
+    return (make_leaf(m, 1) & ~(writable ? 0 : PTE_WRITE)) | ENTRY_GRANT | ENTRY_NO_EXECUTE;
+}
+/* Of leaves */
+static bool is_writable(uint64_t e) { return e & PTE_WRITE; }
+static bool is_grant(uint64_t e) { return is_present(e) && e & ENTRY_GRANT; }
 static uint64_t make_pointer(const uint64_t *table) { return virt_to_maddr(table).n | ENTRY_TABLE; }
 static mfn_t entry_mfn(uint64_t e) { return pte_mfn(e); }
 static unsigned highest_leaf_level(void) { return cpu_features.gbpages ? 3 : 2; }
@@ -106,7 +117,7 @@ int p2m_init(struct domain *d)
     return p->root ? 0 : -ENOMEM;
 }
 
-mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
+static inline mfn_t lookup(const struct domain *d, gfn_t gfn, bool write)
 {
     uint64_t *table = d->hvm->p2m.root, e;
 
@@ -117,10 +128,13 @@ mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
         if (!is_present(e))
             return INVALID_MFN;
         if (is_leaf(e, level))
-            return mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1));
+            return write && !is_writable(e) ? INVALID_MFN : mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1));
         table = table_of(e);
     }
 }
+
+mfn_t p2m_lookup(const struct domain *d, gfn_t gfn) { return lookup(d, gfn, false); }
+mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn) { return lookup(d, gfn, true); }
 
 /* Where the walk ends, and what the entry is. gfn is in range. */
 static uint64_t find(const struct p2m *p, uint64_t gfn, unsigned *level, uint64_t **at)
@@ -138,6 +152,8 @@ static uint64_t find(const struct p2m *p, uint64_t gfn, unsigned *level, uint64_
 
 static enum p2m_kind kind_of(uint64_t e)
 {
+    if (is_grant(e))
+        return is_writable(e) ? P2M_GRANT_RW : P2M_GRANT_RO;
     return is_present(e) ? P2M_RAM : is_on_demand(e) ? P2M_ON_DEMAND : P2M_HOLE;
 }
 
@@ -174,7 +190,7 @@ mfn_t p2m_get_frame(struct domain *d, gfn_t gfn, bool writable)
     mfn_t m = p2m_hold(d, gfn);
     bool ok = true;
 
-    for (unsigned i = 0; mfn_eq(m, INVALID_MFN) && i < TRIES && p2m_kind(d, gfn) != P2M_HOLE; i++) {
+    for (unsigned i = 0; mfn_eq(m, INVALID_MFN) && i < TRIES && p2m_kind(d, gfn) == P2M_ON_DEMAND; i++) {
         if (!pod_populate_now(d, gfn))
             return INVALID_MFN;
         m = p2m_hold(d, gfn);
@@ -279,6 +295,16 @@ static void set_leaves(struct old_leaves *old, uint64_t *e, unsigned level, mfn_
         set_leaves(old, &table[i], level - 1, mfn_add(m, i * level_frames(level - 1)));
 }
 
+static bool holds(uint64_t e, unsigned level, bool (*what)(uint64_t e))
+{
+    if (!is_pointer(e, level))
+        return what(e);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        if (holds(table_of(e)[i], level - 1, what))
+            return true;
+    return false;
+}
+
 static bool range_valid(gfn_t gfn, mfn_t mfn, unsigned order)
 {
     if (order != level_order(1) && order != level_order(2) && order != level_order(3))
@@ -304,6 +330,8 @@ int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order)
         rc = -EINVAL;
     else if (!(e = prepare(p, gfn.n, level, &old)))
         rc = -ENOMEM;
+    else if (holds(*e, level, is_grant))
+        rc = -EBUSY;
     if (!rc) {
         set_leaves(&old, e, level, mfn);
         p->max_gfn = max(p->max_gfn, gfn.n + count - 1);
@@ -331,6 +359,8 @@ mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error)
         e = make_entry(p, gfn.n, 1);
         if (!e) {
             *error = -ENOMEM;
+        } else if (is_grant(*e)) {
+            *error = -EBUSY;
         } else if (is_on_demand(*e)) {
             *error = P2M_WAS_ON_DEMAND;
             p->pod.entries--;
@@ -345,6 +375,48 @@ mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error)
         p2m_flush(d);
     return m;
 }
+
+/* ---- Grants ---- */
+
+int p2m_add_grant(struct domain *d, gfn_t gfn, mfn_t mfn, bool writable)
+{
+    struct p2m *p = &d->hvm->p2m;
+    uint64_t *e;
+    int rc = 0;
+
+    if (gfn.n > P2M_MAX_GFN)
+        return -EINVAL;
+    spin_lock(&p->lock);
+    if (d->dying) {
+        rc = -EINVAL;
+    } else if (p2m_kind(d, gfn) != P2M_HOLE) {
+        rc = -EEXIST;
+    } else if (!(e = make_entry(p, gfn.n, 1))) {
+        rc = -ENOMEM;
+    } else {
+        set_entry(e, make_grant(mfn, writable));
+        p->max_gfn = max(p->max_gfn, gfn.n);
+    }
+    spin_unlock(&p->lock);
+    return rc;
+}
+
+bool p2m_remove_grant(struct domain *d, gfn_t gfn, mfn_t mfn)
+{
+    struct p2m *p = &d->hvm->p2m;
+    unsigned level;
+    uint64_t *at;
+    bool there;
+
+    spin_lock(&p->lock);
+    there = is_grant(find(p, gfn.n, &level, &at)) && mfn_eq(entry_mfn(*at), mfn);
+    if (there)
+        set_entry(at, 0);
+    spin_unlock(&p->lock);
+    return there;
+}
+
+/* ---- The end ---- */
 
 /* Goes on to the next leaf, and takes it out, or to the end of a table: some hundred loads at most. Marks go on the way. */
 static void release_next(struct domain *d)
@@ -371,6 +443,7 @@ static void release_next(struct domain *d)
     }
     if (is_present(*e)) {
         p->dropping = entry_mfn(*e);
+        p->dropping_writable = is_writable(*e);
         p->dropping_count = level_frames(level);
         set_entry(e, 0);
     }
@@ -397,7 +470,7 @@ bool p2m_release(struct domain *d)
             release_next(d);
         } else {
             p->dropping_count--;
-            frame_put_writable(mfn_add(p->dropping, p->dropping_count));
+            (p->dropping_writable ? frame_put_writable : frame_put)(mfn_add(p->dropping, p->dropping_count));
         }
     }
     return true;
@@ -435,16 +508,6 @@ uint64_t *p2m_make_entry(struct p2m *p, uint64_t gfn, unsigned level) { return m
 void p2m_set_leaf(uint64_t *e, mfn_t m, unsigned level) { set_entry(e, make_leaf(m, level)); }
 void p2m_set_mark(uint64_t *e) { set_entry(e, ENTRY_ON_DEMAND); }
 
-static bool holds_ram(uint64_t e, unsigned level)
-{
-    if (!is_pointer(e, level))
-        return is_present(e);
-    for (unsigned i = 0; i < ENTRIES; i++)
-        if (holds_ram(table_of(e)[i], level - 1))
-            return true;
-    return false;
-}
-
 /* Returns how many frames had no mark before. */
 static uint64_t set_marks(uint64_t *e, unsigned level)
 {
@@ -467,7 +530,7 @@ int p2m_mark(struct p2m *p, uint64_t gfn, unsigned level, uint64_t *fresh)
     *fresh = 0;
     if (!e)
         return -ENOMEM;
-    if (holds_ram(*e, level))
+    if (holds(*e, level, is_present))
         return -EEXIST;
     *fresh = set_marks(e, level);
     p->max_gfn = max(p->max_gfn, gfn + level_frames(level) - 1);
@@ -477,7 +540,7 @@ int p2m_mark(struct p2m *p, uint64_t gfn, unsigned level, uint64_t *fresh)
 /* ---- The audit ---- */
 
 struct each {
-    void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order);
+    p2m_leaf_fn *fn;
     void *arg;
 };
 
@@ -487,11 +550,11 @@ static void each_leaf(const struct each *each, uint64_t *table, uint64_t gfn, un
         if (is_pointer(table[i], level))
             each_leaf(each, table_of(table[i]), gfn, level - 1);
         else if (is_present(table[i]))
-            each->fn(each->arg, (gfn_t){gfn}, entry_mfn(table[i]), level_order(level));
+            each->fn(each->arg, (gfn_t){gfn}, entry_mfn(table[i]), level_order(level), kind_of(table[i]));
     }
 }
 
-void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order), void *arg)
+void p2m_each(struct domain *d, p2m_leaf_fn *fn, void *arg)
 {
     const struct each each = {fn, arg};
 

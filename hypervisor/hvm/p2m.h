@@ -3,12 +3,14 @@
  *
  * An entry that is no table is of one of these kinds:
  *   RAM        a leaf: the processor goes on;
+ *   grant      a leaf of one frame: another's, mapped by a grant, maybe read-only; never to be executed. Only who unmaps the grant takes
+ *              it away. It holds the reference of domain/grant.h that a page-table entry would have;
  *   hole       nothing is there, and nothing comes by itself;
  *   on demand  not present, but marked: a frame of the domain's comes there when it is first used (hvm/pod.h). The mark stands for one
  *              frame in a lowest table, for 512 in one above. It is a bit that neither AMD-V nor VT-x looks at where bits 0-2 are clear.
  *
  * Invariants:
- *  1. Each present leaf holds, for each frame that it maps, a WRITABLE reference of the owner's (memory/frame.h), so that a frame
+ *  1. Each leaf of RAM holds, for each frame that it maps, a WRITABLE reference of the owner's (memory/frame.h), so that a frame
  *     is never given to someone else while a guest can reach it.
  *  2. A reference is dropped only when all CPUs have forgotten the translation: p2m_flush comes between.
  *  3. A table, once it is there, stays until the domain is freed: entries change, a large page becomes a table, a table never
@@ -29,7 +31,7 @@
 
 struct domain;
 
-enum p2m_kind { P2M_HOLE, P2M_ON_DEMAND, P2M_RAM };
+enum p2m_kind { P2M_HOLE, P2M_ON_DEMAND, P2M_RAM, P2M_GRANT_RW, P2M_GRANT_RO };
 
 struct p2m {
     spinlock_t lock;
@@ -42,6 +44,7 @@ struct p2m {
     uint64_t release_gfn;
     mfn_t dropping;
     uint64_t dropping_count;
+    bool dropping_writable;
     struct pod pod; /* populate on demand; under the lock */
 };
 
@@ -56,21 +59,29 @@ int p2m_init(struct domain *d); /* -ENOMEM */
 #define P2M_TABLES_MAX(pages) ((pages) / 256 + 1024)
 /*
  * Maps 2^order frames (order 0, 9, 18; both numbers aligned) that d owns, with a reference each. What was there goes, as by
- * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -ENOMEM. No translation has changed then, though
+ * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -EBUSY: a grant is mapped there; -ENOMEM. No translation has changed then, though
  * there may be tables more than before. Interrupts enabled; order 18 takes milliseconds.
  */
 int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order);
 /*
  * Unmaps one frame, if one is mapped there; splits a large page. Returns it, WITH its reference (frame_put_writable), or INVALID_MFN;
  * the CPUs have forgotten it. Of several callers at once one gets the frame. *error: 0, -ENOMEM (a table for the split; the
- * frame stays mapped), or P2M_WAS_ON_DEMAND: there was a mark only, which is gone (pod_trim). Interrupts enabled.
+ * frame stays mapped), -EBUSY (a grant is mapped there), or P2M_WAS_ON_DEMAND: there was a mark only, which is gone (pod_trim). Interrupts enabled.
  */
 #define P2M_WAS_ON_DEMAND 1
 mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error);
+/*
+ * Maps a frame that was granted to d, where nothing is; the reference, WRITABLE or not, is the caller's, and the entry's if this succeeds.
+ * -EINVAL: out of range, or d is dying; -EEXIST; -ENOMEM. Interrupts enabled.
+ */
+int p2m_add_grant(struct domain *d, gfn_t gfn, mfn_t mfn, bool writable);
+/* Takes it away again, if it is there. The caller has all CPUs forget it (p2m_flush), then drops its reference. Interrupts enabled. */
+bool p2m_remove_grant(struct domain *d, gfn_t gfn, mfn_t mfn) __must_check;
 /* The frame behind gfn, or INVALID_MFN. No reference: whoever uses it gets one by frame_get and so learns whether it is still d's.
  * Any context, no lock. */
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn);
-enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn); /* any context, no lock */
+mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn); /* ... unless it may only be read */
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn);    /* any context, no lock */
 /*
  * The frame behind gfn with a general reference, if it is d's, or INVALID_MFN. While someone has that reference no sweep of hvm/pod.h
  * takes the frame away from there, nor had one when it was got: to hand a frame to others, p2m_lookup is not enough. Any context, no lock.
@@ -101,7 +112,8 @@ bool p2m_release(struct domain *d);
 /* d's last reference has gone: frees the tables. */
 void p2m_destroy(struct domain *d);
 /* For the audit: calls fn for each leaf, of 2^order frames; 'm' is as the entry has it. The lock is held. */
-void p2m_each(struct domain *d, void (*fn)(void *arg, gfn_t gfn, mfn_t m, unsigned order), void *arg);
+typedef void p2m_leaf_fn(void *arg, gfn_t gfn, mfn_t m, unsigned order, enum p2m_kind kind);
+void p2m_each(struct domain *d, p2m_leaf_fn *fn, void *arg);
 uint64_t p2m_marked(struct domain *d); /* how many frames are marked */
 
 /* For hvm/pod.c. The lock is held. */

@@ -26,9 +26,10 @@ struct format {
 };
 static const struct format two_level = {2, 10, 4}, pae = {3, 9, 8}, four_level = {4, 9, 8};
 
-static void *frame_of_guest(const struct vcpu *v, uint64_t gpa)
+static void *frame_of_guest(const struct vcpu *v, uint64_t gpa, bool write)
 {
-    mfn_t m = p2m_lookup(v->domain, GFN(gpa >> PAGE_SHIFT));
+    gfn_t gfn = GFN(gpa >> PAGE_SHIFT);
+    mfn_t m = write ? p2m_lookup_writable(v->domain, gfn) : p2m_lookup(v->domain, gfn);
 
     if (likely(!mfn_eq(m, INVALID_MFN)))
         return (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
@@ -75,7 +76,7 @@ static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64
         unsigned shift = PAGE_SHIFT + f->bits * (level - 1);
         uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, size = 1UL << shift;
         bool leaf, pdpte = f == &pae && level == 3;
-        void *at = frame_of_guest(v, table + index * f->entry_bytes);
+        void *at = frame_of_guest(v, table + index * f->entry_bytes, true); /* its bits will be set */
 
         if (!at)
             return WALK_FAULT;
@@ -136,7 +137,7 @@ static bool copy_once(struct vcpu *v, uint64_t va, void *to, const void *from, s
     void *at;
 
     v->hvm->walk_absent = NOTHING_ABSENT;
-    at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa) : NULL;
+    at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa, !to) : NULL;
     if (at && to)
         memcpy(to, at, n);
     else if (at && from)

@@ -116,7 +116,7 @@ static enum step decrease_extent(struct reservation *v)
         return STEP_STOP;
     for (uint64_t i = 0; v->d->hvm && i < 1UL << v->r.extent_order; i++)
         if (memory_physmap_drop(v->d, first + i)) {
-            guest_log(LOG_WARNING, "decrease_reservation: frame 0x%lx is not there\n", first + i);
+            guest_log(LOG_WARNING, "decrease_reservation: frame 0x%lx is not there, or a grant\n", first + i);
             return STEP_STOP;
         }
     for (uint64_t i = 0; !v->d->hvm && i < 1UL << v->r.extent_order; i++) {

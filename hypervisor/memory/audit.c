@@ -135,10 +135,17 @@ struct nested {
 };
 
 /* One finding a leaf: it may map very many frames. */
-static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order)
+static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order, enum p2m_kind kind)
 {
     struct nested *n = arg;
 
+    if (kind != P2M_RAM) {
+        if (!mfn_valid(m) || order)
+            finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx by a grant, of order %u", n->d->id, gfn.n, m.n, order);
+        else
+            count(n->a, m, kind == P2M_GRANT_RW ? FRAME_WRITABLE : FRAME_NONE, "a grant in a nested page table");
+        return;
+    }
     if (m.n & ((1UL << order) - 1)) {
         finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx by a page of order %u", n->d->id, gfn.n, m.n, order);
         return;

@@ -91,7 +91,7 @@ static bool follow; /* the model is kept: there is one thread */
 static bool in_tlb[SMALL_FRAMES];
 static unsigned calls;
 
-static void mark(void *unused, gfn_t gfn, mfn_t m, unsigned order)
+static void mark(void *unused, gfn_t gfn, mfn_t m, unsigned order, enum p2m_kind kind)
 {
     for (uint64_t i = m.n; i < m.n + (1UL << order); i++)
         if (i < SMALL_FRAMES)
