@@ -59,14 +59,15 @@ int p2m_init(struct domain *d); /* -ENOMEM */
 #define P2M_TABLES_MAX(pages) ((pages) / 256 + 1024)
 /*
  * Maps 2^order frames (order 0, 9, 18; both numbers aligned) that d owns, with a reference each. What was there goes, as by
- * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -EBUSY: a grant is mapped there; -ENOMEM. No translation has changed then, though
- * there may be tables more than before. Interrupts enabled; order 18 takes milliseconds.
+ * p2m_remove. -EINVAL: out of range, d is dying, or a frame is not d's to write; -EBUSY: a grant is mapped there; -ENOMEM. No
+ * translation has changed then, though there may be tables more than before. Interrupts enabled; order 18 takes milliseconds.
  */
 int p2m_add(struct domain *d, gfn_t gfn, mfn_t mfn, unsigned order);
 /*
  * Unmaps one frame, if one is mapped there; splits a large page. Returns it, WITH its reference (frame_put_writable), or INVALID_MFN;
  * the CPUs have forgotten it. Of several callers at once one gets the frame. *error: 0, -ENOMEM (a table for the split; the
- * frame stays mapped), -EBUSY (a grant is mapped there), or P2M_WAS_ON_DEMAND: there was a mark only, which is gone (pod_trim). Interrupts enabled.
+ * frame stays mapped), -EBUSY (a grant is mapped there), or P2M_WAS_ON_DEMAND: there was a mark only, which is gone (pod_trim).
+ * Interrupts enabled.
  */
 #define P2M_WAS_ON_DEMAND 1
 mfn_t p2m_remove(struct domain *d, gfn_t gfn, int *error);
