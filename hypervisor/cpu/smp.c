@@ -294,14 +294,6 @@ static struct call {
     cpumask_t incoming; /* of this CPU: callers */
 } __aligned(64) calls[NR_CPUS];
 
-static bool interrupts_enabled(void)
-{
-    unsigned long flags;
-
-    __asm__ volatile("pushf; pop %0" : "=r"(flags));
-    return flags & EFLAGS_IF;
-}
-
 /* No interrupt is lost on a processor that keeps to the manual; where one is, things still go on. */
 static void remind(const cpumask_t *late)
 {
@@ -337,7 +329,7 @@ void smp_call(const cpumask_t *mask, void (*fn)(void *), void *arg)
     _Static_assert(NR_CPUS <= BITS_PER_LONG, "a cpumask is one word");
     if (others.bits[0]) {
         /* While it waits this CPU serves the calls of others: so no two wait for each other. */
-        BUG_ON(!interrupts_enabled() || this_cpu()->in_interrupt);
+        BUG_ON(!irqs_enabled() || this_cpu()->in_interrupt);
         mine->fn = fn;
         mine->arg = arg;
         __atomic_store_n(&mine->waiting.bits[0], others.bits[0], __ATOMIC_SEQ_CST);

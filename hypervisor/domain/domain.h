@@ -165,11 +165,14 @@ static inline bool vcpu_runnable(const struct vcpu *v)
     for (unsigned i_ = 0; i_ < (d)->vcpu_count; i_++)                                                                  \
         if (((v) = (d)->vcpus[i_]) != NULL)
 
-/* The machine frame that a call of d's names: PV domains name them as they are. INVALID_MFN: none. A reference is still to be taken. */
-mfn_t hvm_frame(const struct domain *d, uint64_t number);
-static inline mfn_t domain_frame(const struct domain *d, uint64_t number)
+/* The machine frame that a call of d's names, with a WRITABLE reference: PV domains name them as they are. INVALID_MFN: it is not d's
+ * to write. Interrupts enabled. */
+mfn_t hvm_frame_get_writable(struct domain *d, uint64_t number);
+static inline mfn_t domain_frame_get_writable(struct domain *d, uint64_t number)
 {
-    return likely(!d->hvm) ? MFN(number) : hvm_frame(d, number);
+    if (unlikely(d->hvm))
+        return hvm_frame_get_writable(d, number);
+    return frame_get_writable(MFN(number), d) ? MFN(number) : INVALID_MFN;
 }
 
 /* A domain whose mm_lock is held; functions that need the lock ask for one. */

@@ -201,16 +201,17 @@ static int fifo_enable(struct domain *d)
 
 int event_fifo_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uint32_t id)
 {
-    mfn_t m = domain_frame(d, gfn);
     struct event_fifo *f;
     unsigned long flags;
     int error = 0;
+    mfn_t m;
 
     if (!domain_vcpu(d, id))
         return refuse(-ENOENT, "event channels: control block for vcpu %u, which does not exist\n", id);
     if (offset > PAGE_SIZE - sizeof(struct evtchn_fifo_control_block) || offset & 7)
         return refuse(-EINVAL, "event channels: offset %#x of the control block is not usable\n", offset);
-    if (!frame_get_writable(m, d))
+    m = domain_frame_get_writable(d, gfn);
+    if (mfn_eq(m, INVALID_MFN))
         return refuse(-EINVAL, "event channels: frame %#lx of the control block is not the domain's to write\n", gfn);
     if (!d->event.fifo)
         error = fifo_enable(d);
@@ -249,12 +250,12 @@ static void send_late(struct domain *d, struct event_fifo *f, uint32_t page)
 
 int event_fifo_expand_array(struct domain *d, uint64_t gfn)
 {
-    mfn_t m = domain_frame(d, gfn);
+    mfn_t m = domain_frame_get_writable(d, gfn);
     struct event_fifo *f;
     unsigned long flags;
     int error = 0;
 
-    if (!frame_get_writable(m, d))
+    if (mfn_eq(m, INVALID_MFN))
         return refuse(-EINVAL, "event channels: frame %#lx for the event array is not the domain's to write\n", gfn);
     flags = spin_lock_irqsave(&d->event.lock);
     f = d->event.fifo;

@@ -57,13 +57,14 @@ static int16_t open_granted(struct grant_copy_end *e)
 
 static int16_t open_own(struct grant_copy_end *e)
 {
-    const struct domain *d = current->domain;
-    mfn_t m = d->hvm ? p2m_lookup(d, GFN(e->what.u.gmfn)) : MFN(e->what.u.gmfn);
+    struct domain *d = current->domain;
+    mfn_t m;
 
     if (e->what.domid != DOMID_SELF)
         return refuse(GNTST_permission_denied, "copy: by frame number only own frames (DOMID_SELF), not domain %u's\n",
                       e->what.domid);
-    if (!frame_get(m, d))
+    m = d->hvm ? p2m_get_frame(d, GFN(e->what.u.gmfn), false) : MFN(e->what.u.gmfn);
+    if (mfn_eq(m, INVALID_MFN) || (!d->hvm && !frame_get(m, d)))
         return refuse(GNTST_bad_page, "copy: frame 0x%lx does not belong to the domain\n",
                       (unsigned long)e->what.u.gmfn);
     if (e->writable) {

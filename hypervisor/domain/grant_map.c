@@ -1,6 +1,7 @@
 /* The mappings that a domain has by grants of others: see domain/grant.h. The page-table entries are pv/mmu_grant.c's. */
 #include "cpu/tlb.h"
 #include "domain/grant_private.h"
+#include "hvm/p2m.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 #include "lib/nospec.h"
@@ -21,7 +22,8 @@
 struct grant_mapping {
     uint32_t ref; /* grant reference; of a free one (flags 0): the next free handle */
     uint32_t frame;
-    uint32_t table; /* host_map: the L1 table, and the slot in it */
+    uint32_t
+        table; /* host_map: the L1 table, and the slot in it; or the guest frame's number, its upper part in the slot */
     uint16_t slot;
     uint16_t flags;
 };
@@ -112,6 +114,39 @@ static inline __attribute__((always_inline)) void release(mfn_t frame, uint32_t 
     put_frame(frame, writable, references);
 }
 
+/* A domain with nested page tables has it at a physical address of its own, where nothing is. */
+static __attribute__((noinline)) bool map_translated(const struct gnttab_map_grant_ref *op, struct domain *d,
+                                                     mfn_t frame, bool writable, struct mmu_place *place)
+{
+    uint64_t gfn = op->host_addr >> PAGE_SHIFT;
+    int rc;
+
+    if (op->host_addr & ~PAGE_MASK || op->flags & ~(unsigned)(GNTMAP_host_map | GNTMAP_readonly))
+        return refuse(false, "map_grant_ref: flags 0x%x, at 0x%lx: only pages of memory can be mapped\n", op->flags,
+                      (unsigned long)op->host_addr);
+    rc = p2m_add_grant(d, GFN(gfn), frame, writable);
+    if (rc)
+        return refuse(false, "map_grant_ref: at 0x%lx: %s\n", (unsigned long)op->host_addr,
+                      rc == -EEXIST   ? "there is something; balloon it out first"
+                      : rc == -ENOMEM ? "no memory for a nested page table"
+                                      : "out of range");
+    *place = (struct mmu_place){.table = MFN((uint32_t)gfn), .slot = (unsigned)(gfn >> 32)};
+    return true;
+}
+
+/* *old: as of a page-table entry that has gone */
+static __attribute__((noinline)) bool unmap_translated(const struct grant_mapping *m, unsigned flags, struct domain *d,
+                                                       uint64_t address, uint64_t new_address, uint64_t *old)
+{
+    uint64_t gfn = (uint64_t)m->slot << 32 | m->table;
+
+    if (new_address || address != gfn << PAGE_SHIFT || !p2m_remove_grant(d, GFN(gfn), MFN(m->frame)))
+        return refuse(false, "unmap_grant_ref: the mapping is at 0x%lx, not at 0x%lx, or cannot be replaced by 0x%lx\n",
+                      gfn << PAGE_SHIFT, address, new_address);
+    *old = PTE_PRESENT | (flags & GNTMAP_readonly ? 0 : PTE_WRITE);
+    return true;
+}
+
 void grant_map(struct gnttab_map_grant_ref *op, struct domain *granter, bool *stale)
 {
     struct domain *d = current->domain;
@@ -137,7 +172,14 @@ void grant_map(struct gnttab_map_grant_ref *op, struct domain *granter, bool *st
         free_handle(g, handle, m);
         return;
     }
-    if (likely(op->flags & GNTMAP_host_map)) {
+    if (unlikely(d->hvm)) {
+        if (!map_translated(op, d, pin.frame, writable, &place)) {
+            release(pin.frame, op->ref, op->flags, 2);
+            free_handle(g, handle, m);
+            op->status = GNTST_general_error;
+            return;
+        }
+    } else if (likely(op->flags & GNTMAP_host_map)) {
         uint64_t flags = PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_NX | (writable ? PTE_WRITE : 0) |
                          (uint64_t)(op->flags >> _GNTMAP_guest_avail0 & 7) << 9;
 
@@ -151,7 +193,7 @@ void grant_map(struct gnttab_map_grant_ref *op, struct domain *granter, bool *st
         put_frame(pin.frame, writable, 1); /* there is no page-table entry to have it */
     }
     op->handle = handle;
-    op->dev_bus_addr = mfn_to_maddr(pin.frame).n;
+    op->dev_bus_addr = likely(!d->hvm) ? mfn_to_maddr(pin.frame).n : 0;
     m->ref = op->ref;
     m->frame = (uint32_t)pin.frame.n;
     m->table = (uint32_t)place.table.n;
@@ -181,7 +223,8 @@ int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t
                           uint64_t new_address)
 {
     unsigned flags;
-    struct grant_mapping *m = begin(&current->domain->grant, handle, &flags);
+    struct domain *d = current->domain;
+    struct grant_mapping *m = begin(&d->grant, handle, &flags);
     mfn_t frame;
 
     if (unlikely(!m))
@@ -202,7 +245,9 @@ int16_t grant_unmap_begin(struct grant_unmap *u, grant_handle_t handle, uint64_t
     if (likely(address && (flags & GNTMAP_host_map))) {
         struct mmu_place place = {.table = MFN(m->table), .slot = m->slot};
 
-        if (unlikely(!mmu_grant_unmap(&place, frame, address, flags & GNTMAP_contains_pte, new_address, &u->entry))) {
+        if (unlikely(!(likely(!d->hvm) ? mmu_grant_unmap(&place, frame, address, flags & GNTMAP_contains_pte,
+                                                         new_address, &u->entry)
+                                       : unmap_translated(m, flags, d, address, new_address, &u->entry)))) {
             publish(m, flags);
             return GNTST_general_error;
         }

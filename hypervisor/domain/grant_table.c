@@ -16,6 +16,7 @@
 #define GRANT_ACTIVE_PER_PAGE (PAGE_SIZE / sizeof(struct grant_active))
 #define ATTEMPTS 5 /* to read an entry that the guest changes meanwhile */
 #define MAX_USERS 0xffff
+#define PIN_POPULATE 1 /* beside GNTST_*, which are not positive */
 
 enum kind { PAGE, SUB_PAGE, TRANSITIVE, UNKNOWN };
 
@@ -412,14 +413,26 @@ static inline bool pin_plain(struct domain *granter, struct grant_active *a, gra
 /*
  * What an entry names: a domain with nested page tables has numbers of its own. It may put another frame behind a number while an
  * entry is in use: each user keeps the frame that was there when it came, with references. What is latched is the granter's number.
+ * That frame is held until they are taken (*held; else INVALID_MFN).
  */
-static uint64_t machine_frame(const struct domain *granter, const struct entry *e)
+static uint64_t machine_frame(const struct domain *granter, const struct entry *e, mfn_t *held)
 {
-    return granter->hvm && e->kind != TRANSITIVE ? p2m_lookup(granter, GFN(e->frame)).n : e->frame;
+    *held = INVALID_MFN;
+    if (likely(!granter->hvm) || e->kind == TRANSITIVE)
+        return e->frame;
+    *held = p2m_hold(granter, GFN(e->frame));
+    return held->n;
 }
 
+static void unhold(mfn_t held)
+{
+    if (unlikely(!mfn_eq(held, INVALID_MFN)))
+        frame_put(held);
+}
+
+/* PIN_POPULATE: the granter's frame is to come first (*frame). */
 static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_ref_t ref, domid_t by, bool writable,
-                                                 enum grant_use use, struct grant_pin *pin)
+                                                 enum grant_use use, struct grant_pin *pin, gfn_t *frame)
 {
     struct grant_table *g = &granter->grant;
     uint32_t references = references_of(use);
@@ -436,21 +449,27 @@ static __attribute__((noinline)) int16_t pin_any(struct domain *granter, grant_r
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         uint64_t raw[2], n;
         struct entry e;
+        mfn_t held;
 
         read_entry(g, ref, raw);
         if (likely(g->version == 1))
             decode_v1(raw[0], &e);
         else
             decode_v2(raw, &e);
-        n = machine_frame(granter, &e);
         if (unlikely(!check(granter, ref, &e, by, writable, use)))
             return GNTST_general_error;
         if (unlikely(!as_latched(a, &e)))
             return refuse(GNTST_general_error, "grant %u of d%u: it was changed while it is in use\n", ref,
                           granter->id);
+        n = machine_frame(granter, &e, &held);
         if (likely(e.kind != TRANSITIVE)) {
-            int16_t status = take_frame(granter, ref, n, by != granter->id, writable, references);
+            int16_t status;
 
+            *frame = GFN(e.frame);
+            if (unlikely(granter->hvm && mfn_eq(held, INVALID_MFN) && p2m_kind(granter, *frame) == P2M_ON_DEMAND))
+                return PIN_POPULATE;
+            status = take_frame(granter, ref, n, by != granter->id, writable, references);
+            unhold(held);
             if (unlikely(status != GNTST_okay))
                 return status;
         }
@@ -482,14 +501,21 @@ int16_t grant_pin(struct domain *granter, grant_ref_t ref, domid_t by, bool writ
     struct grant_active *a;
     int16_t status = GNTST_okay;
     grant_ref_t within;
+    gfn_t frame;
 
-    spin_lock(&g->lock);
-    within = (grant_ref_t)index_nospec(ref, g->entries);
-    if (unlikely(ref >= g->entries || granter->dying || granter->hvm || !(a = active_at(g, within)) ||
-                 !pin_plain(granter, a, within, by, writable, references_of(use), pin)))
-        status = pin_any(granter, ref, by, writable, use, pin);
-    spin_unlock(&g->lock);
-    return status;
+    for (unsigned i = 0; i < ATTEMPTS; i++) {
+        spin_lock(&g->lock);
+        within = (grant_ref_t)index_nospec(ref, g->entries);
+        if (unlikely(ref >= g->entries || granter->dying || granter->hvm || !(a = active_at(g, within)) ||
+                     !pin_plain(granter, a, within, by, writable, references_of(use), pin)))
+            status = pin_any(granter, ref, by, writable, use, pin, &frame);
+        spin_unlock(&g->lock);
+        if (likely(status != PIN_POPULATE))
+            return status;
+        if (!pod_populate_now(granter, frame))
+            break;
+    }
+    return refuse(GNTST_general_error, "grant %u of d%u: its frame does not come\n", ref, granter->id);
 }
 
 void grant_unpin(struct domain *granter, grant_ref_t ref, bool writable)

@@ -102,10 +102,10 @@ static bool write_pat(struct vcpu *v, uint64_t value)
 static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 {
     const uint8_t *call = hvm_vendor->vmcall, code[] = {0xb8, 0, 0, 0, 0, call[0], call[1], call[2], 0xc3};
-    mfn_t m = p2m_lookup(v->domain, GFN(value >> PAGE_SHIFT));
+    mfn_t m = value & ~PAGE_MASK ? INVALID_MFN : p2m_get_frame(v->domain, GFN(value >> PAGE_SHIFT), true);
     uint8_t *page;
 
-    if (value & ~PAGE_MASK || !frame_get_writable(m, v->domain)) {
+    if (mfn_eq(m, INVALID_MFN)) {
         guest_log(LOG_WARNING, "hypercall page: frame %#lx is not there\n", value >> PAGE_SHIFT);
         return false;
     }
@@ -426,14 +426,41 @@ static bool emulate_store(struct vcpu *v, struct cpu_user_regs *regs, const stru
     return true;
 }
 
+enum hvm_memory hvm_memory_at(struct vcpu *v, uint64_t address, bool write, bool fetch)
+{
+    gfn_t gfn = GFN(address >> PAGE_SHIFT);
+
+    switch (p2m_kind(v->domain, gfn)) {
+    case P2M_ON_DEMAND:
+        pod_fault(v->domain, gfn);
+        return MEMORY_COMES;
+    case P2M_GRANT_RO:
+        return write || fetch ? MEMORY_FORBIDDEN : MEMORY_COMES;
+    case P2M_GRANT_RW:
+        return fetch ? MEMORY_FORBIDDEN : MEMORY_COMES;
+    case P2M_RAM: /* it has come meanwhile */
+        return MEMORY_COMES;
+    case P2M_HOLE:
+        break;
+    }
+    return MEMORY_ABSENT;
+}
+
 bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t address, bool write, bool fetch,
                      unsigned *length)
 {
     struct insn insn;
     bool done = false;
 
-    if (!mfn_eq(p2m_lookup(v->domain, GFN(address >> PAGE_SHIFT)), INVALID_MFN))
-        return false; /* it has come meanwhile */
+    switch (hvm_memory_at(v, address, write, fetch)) {
+    case MEMORY_COMES:
+        return false;
+    case MEMORY_FORBIDDEN: /* as on Xen */
+        hvm_inject_exception(v, X86_GP, 0);
+        return false;
+    case MEMORY_ABSENT:
+        break;
+    }
     if (fetch) {
         domain_crash(v->domain, "vcpu %u executes at physical address 0x%lx, where it has no memory\n", v->id, address);
         return false;

@@ -98,7 +98,7 @@ void hvm_destroy_domain(struct domain *d)
     d->hvm = NULL;
 }
 
-mfn_t hvm_frame(const struct domain *d, uint64_t number) { return p2m_lookup(d, GFN(number)); }
+mfn_t hvm_frame_get_writable(struct domain *d, uint64_t number) { return p2m_get_frame(d, GFN(number), true); }
 
 int hvm_create_vcpu(struct vcpu *v)
 {

@@ -6,7 +6,7 @@
  *   exits.c    what the guest did that Croft must answer, where that does not depend on the maker
  *   svm.c      AMD-V: the control block, entry and exit; svm_audit.c: is the block one that the processor takes
  *   vmx.c      VT-x: the same, with vmx_audit.c
- *   p2m.c      nested page tables: the guest's physical memory
+ *   p2m.c      nested page tables: the guest's physical memory; pod.c: what of it comes when it is first used
  *   walk.c     the guest's own page tables, for hypercalls and instructions
  *   vlapic.c   its local APIC
  *   context.c  its processors' state in the ABI's form, for the tools: hvm/context.h; svm_state.c, vmx_state.c: the makers' parts of it
@@ -55,6 +55,7 @@ struct hvm_vcpu {
     uint64_t asid_generation;           /* ... this generation of the CPU's; 0: none */
     uint64_t flushed;                   /* p2m.flushes, before its TLB was last emptied */
     uint64_t walked_page, walked_frame; /* walk.c: the last page found since the last exit */
+    uint64_t walk_absent;               /* walk.c: the frame that the last walk found missing */
 };
 
 /* Boot, on the boot CPU, then on each CPU that comes on line. */

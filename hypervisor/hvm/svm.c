@@ -606,10 +606,10 @@ static void exit_nested_fault(struct vcpu *v, struct cpu_user_regs *regs, struct
 
     /* Not by what the instruction says, but by what the processor does for itself: it has to be memory. */
     if (unlikely(b->exit_int_info & EVENT_VALID || b->exit_info1 & NPF_TABLE_WALK)) {
-        if (mfn_eq(p2m_lookup(v->domain, GFN(b->exit_info2 >> PAGE_SHIFT)), INVALID_MFN))
+        if (hvm_memory_at(v, b->exit_info2, b->exit_info1 & PFEC_WRITE, false) != MEMORY_COMES)
             domain_crash(v->domain,
                          "vcpu %u: a page table, stack or descriptor table at physical address 0x%lx, where it has no "
-                         "memory (rip 0x%lx)\n",
+                         "memory of its own (rip 0x%lx)\n",
                          v->id, b->exit_info2, (unsigned long)regs->rip);
         return;
     }

@@ -95,7 +95,13 @@ bool hvm_exit_port_string(struct vcpu *v, struct cpu_user_regs *regs, unsigned b
 /* Those that need the instruction itself: they step over it themselves, by its length. */
 bool hvm_exit_control_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn);
 bool hvm_exit_debug_register(struct vcpu *v, struct cpu_user_regs *regs, const struct insn *insn);
-/* An access to a physical address where nothing is mapped. *length: of the instruction, if true. */
+/*
+ * A nested page fault at that address. MEMORY_COMES: there is memory by now, or its domain is crashed: the guest tries again.
+ * MEMORY_FORBIDDEN: a grant is mapped there, which may not be used like that.
+ */
+enum hvm_memory { MEMORY_ABSENT, MEMORY_COMES, MEMORY_FORBIDDEN };
+enum hvm_memory hvm_memory_at(struct vcpu *v, uint64_t address, bool write, bool fetch);
+/* An access to a physical address where nothing is mapped, maybe not yet. *length: of the instruction, if true. */
 bool hvm_exit_memory(struct vcpu *v, struct cpu_user_regs *regs, uint64_t address, bool write, bool fetch,
                      unsigned *length);
 void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs); /* after the step */

@@ -934,10 +934,10 @@ static void exit_nested_fault(struct vcpu *v, struct cpu_user_regs *regs)
         block_nmi_again(v);
     /* Not by what the instruction says, but by what the processor does for itself: it has to be memory. */
     if (unlikely(interrupted || !(q & EPT_LINEAR))) {
-        if (mfn_eq(p2m_lookup(v->domain, GFN(address >> PAGE_SHIFT)), INVALID_MFN))
+        if (hvm_memory_at(v, address, q & EPT_WRITE, false) != MEMORY_COMES)
             domain_crash(v->domain,
                          "vcpu %u: a page table, stack or descriptor table at physical address 0x%lx, where it has no "
-                         "memory (rip 0x%lx)\n",
+                         "memory of its own (rip 0x%lx)\n",
                          v->id, address, (unsigned long)regs->rip);
         return;
     }

@@ -1,5 +1,6 @@
 /*
- * The guest's own page tables, walked in software: for the copies of hypercalls, and to read an instruction.
+ * The guest's own page tables, walked in software: for the copies of hypercalls, and to read an instruction. Memory that comes on demand
+ * comes between two attempts, unless the caller has interrupts disabled: then it is as if it were not there.
  *
  * Memory found here is not held by a reference. Instead interrupts are disabled from the look-up to the last access: this CPU is in
  * d->dirty_cpus while a vcpu of d is current, so whoever takes a frame out of the p2m waits for it before he gives the frame away
@@ -15,7 +16,9 @@
 #define PAGE_OFFSET(a) ((a) & ~PAGE_MASK)
 #define WALKED_WRITABLE 1UL /* in walked_page, below the page's address */
 #define WALKED_NONE (~0UL)
-#define TRIES 8 /* of setting a bit of an entry that another vcpu is changing */
+#define TRIES 8        /* of setting a bit of an entry that another vcpu is changing */
+#define POPULATIONS 16 /* for one page: each table on the way, the page, and what a sweep took meanwhile */
+#define NOTHING_ABSENT (~0UL)
 
 struct format {
     unsigned levels, bits; /* how many tables; bits of the address that each one translates */
@@ -23,16 +26,20 @@ struct format {
 };
 static const struct format two_level = {2, 10, 4}, pae = {3, 9, 8}, four_level = {4, 9, 8};
 
-static void *frame_of_guest(const struct vcpu *v, uint64_t gpa)
+static void *frame_of_guest(const struct vcpu *v, uint64_t gpa, bool write)
 {
-    mfn_t m = p2m_lookup(v->domain, GFN(gpa >> PAGE_SHIFT));
+    gfn_t gfn = GFN(gpa >> PAGE_SHIFT);
+    mfn_t m = write ? p2m_lookup_writable(v->domain, gfn) : p2m_lookup(v->domain, gfn);
 
-    return mfn_eq(m, INVALID_MFN) ? NULL : (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
+    if (likely(!mfn_eq(m, INVALID_MFN)))
+        return (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
+    v->hvm->walk_absent = gpa >> PAGE_SHIFT;
+    return NULL;
 }
 
 bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n)
 {
-    const void *from = frame_of_guest(v, address);
+    const void *from = frame_of_guest(v, address, false);
 
     if (from)
         memcpy(to, from, n);
@@ -78,7 +85,7 @@ static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64
         unsigned shift = PAGE_SHIFT + f->bits * (level - 1);
         uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, size = 1UL << shift;
         bool leaf, pdpte = f == &pae && level == 3;
-        void *at = frame_of_guest(v, table + index * f->entry_bytes);
+        void *at = frame_of_guest(v, table + index * f->entry_bytes, true); /* its bits will be set */
 
         if (!at)
             return WALK_FAULT;
@@ -132,13 +139,14 @@ static bool walk(struct vcpu *v, uint64_t va, uint64_t need, uint64_t *gpa)
     return true;
 }
 
-/* Copies 'n' bytes between Croft and one page of the guest's: to the guest from 'from', or from it to 'to'. */
-static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+static bool copy_once(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
 {
     unsigned long flags = irq_save();
     uint64_t gpa;
-    void *at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa) : NULL;
+    void *at;
 
+    v->hvm->walk_absent = NOTHING_ABSENT;
+    at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa, !to) : NULL;
     if (at && to)
         memcpy(to, at, n);
     else if (at && from)
@@ -147,6 +155,27 @@ static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from
         memset(at, 0, n);
     irq_restore(flags);
     return at;
+}
+
+/* The frame that the last attempt found missing is there now. */
+static bool absent_comes(const struct vcpu *v)
+{
+    gfn_t gfn = GFN(v->hvm->walk_absent);
+
+    return gfn.n != NOTHING_ABSENT && irqs_enabled() && p2m_kind(v->domain, gfn) == P2M_ON_DEMAND &&
+           pod_populate_now(v->domain, gfn);
+}
+
+/* Copies 'n' bytes between Croft and one page of the guest's: to the guest from 'from', or from it to 'to'. */
+static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+{
+    for (unsigned i = 0; i <= POPULATIONS; i++) {
+        if (likely(copy_once(v, va, to, from, n, need)))
+            return true;
+        if (!absent_comes(v))
+            break;
+    }
+    return false;
 }
 
 static size_t copy(uint64_t va, void *to, const void *from, size_t n, uint64_t need)

@@ -222,14 +222,17 @@ long domctl_gettscinfo(struct domain *d, struct xen_domctl *op)
     return 0;
 }
 
-/* Of a PVH domain: is there RAM of its own behind the number? What Croft shares with it, nobody saves. */
+/*
+ * Of a PVH domain: is there RAM of its own behind the number? What Croft shares with it, nobody saves. What is on demand has no
+ * contents; who restores the domain gives it a page.
+ */
 static uint32_t translated_frame_info(const struct domain *d, uint64_t gfn)
 {
-    mfn_t m = p2m_lookup(d, GFN(gfn));
-    bool own = frame_get(m, d);
+    mfn_t m = p2m_hold(d, GFN(gfn));
+    bool own;
 
-    if (!own)
-        return XEN_DOMCTL_PFINFO_XTAB;
+    if (mfn_eq(m, INVALID_MFN))
+        return p2m_kind(d, GFN(gfn)) == P2M_ON_DEMAND ? XEN_DOMCTL_PFINFO_XALLOC : XEN_DOMCTL_PFINFO_XTAB;
     own = !(frame_of(m)->control & FRAME_SHARED);
     frame_put(m);
     return own ? XEN_DOMCTL_PFINFO_NOTAB : XEN_DOMCTL_PFINFO_XTAB;
@@ -253,13 +256,31 @@ static uint32_t frame_info(const struct domain *d, mfn_t m)
     return info;
 }
 
+/* Restored, it would need more pages than it may have: it has not ballooned down. */
+static long check_on_demand(struct domain *d)
+{
+    struct pod_numbers n = pod_numbers(d);
+
+    if (n.entries <= n.pages)
+        return 0;
+    return refuse(
+        -EBUSY,
+        "getpageframeinfo3: d%u cannot be saved yet: %lu KiB of it are to come on demand, and there are %lu KiB for "
+        "that, until it has given back what 'maxmem' is above 'memory'\n",
+        d->id, n.entries * 4, n.pages * 4);
+}
+
 long domctl_getpageframeinfo3(struct domain *d, struct xen_domctl *op)
 {
     const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
+    long rc;
 
     if (d == current->domain || g->num > MAX_FRAMES)
         return refuse(d == current->domain ? -EINVAL : -E2BIG, "getpageframeinfo3: %lu frames of d%u, at most %u\n",
                       (unsigned long)g->num, d->id, MAX_FRAMES);
+    rc = d->hvm ? check_on_demand(d) : 0;
+    if (rc)
+        return rc;
     for (unsigned i = 0; i < g->num; i++) {
         xen_pfn_t frame;
 

@@ -6,6 +6,7 @@
 #include "cpu/tlb.h"
 #include "domain/grant_private.h"
 #include "domain/guest_access.h"
+#include "hvm/p2m.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
 
@@ -86,8 +87,12 @@ static long unmap_part(struct gnttab_unmap_grant_ref *guest, uint32_t count, boo
             break;
         }
     }
-    if (likely(next != finished))
-        tlb_flush_mask(&current->domain->dirty_cpus);
+    if (likely(next != finished)) {
+        if (likely(!current->domain->hvm))
+            tlb_flush_mask(&current->domain->dirty_cpus);
+        else
+            p2m_flush(current->domain);
+    }
     for (const struct grant_unmap *u = finished; u != next; u++)
         grant_unmap_end(u);
     return rc;
@@ -338,18 +343,22 @@ long hypercall_grant_table_op(uint64_t a_cmd, uint64_t ops, uint64_t a_count, ui
     return other_op(cmd, guest, count);
 }
 
-/* Their own table, and copies; they cannot map what others grant, nor give frames away. */
+/* Their own table, mappings and copies; they cannot give frames away, nor move a mapping. */
 long hypercall_grant_table_op_translated(uint64_t cmd, uint64_t ops, uint64_t count, uint64_t a4, uint64_t a5)
 {
+    if ((int32_t)count < 0)
+        return refuse(-EINVAL, "grant_table_op %u: %u elements\n", (uint32_t)cmd, (uint32_t)count);
     switch ((uint32_t)cmd) {
     case GNTTABOP_query_size:
     case GNTTABOP_set_version:
     case GNTTABOP_get_version:
         return single((uint32_t)cmd, (void *)ops, (uint32_t)count);
+    case GNTTABOP_map_grant_ref:
+        return map_slice((void *)ops, (uint32_t)count);
+    case GNTTABOP_unmap_grant_ref:
+        return unmap_slice((void *)ops, (uint32_t)count, GNTTABOP_unmap_grant_ref);
     case GNTTABOP_copy:
-        if ((int32_t)count >= 0)
-            return copy_slice((void *)ops, (uint32_t)count);
-        return refuse(-EINVAL, "grant_table_op copy: %u elements\n", (uint32_t)count);
+        return copy_slice((void *)ops, (uint32_t)count);
     default:
         return refuse(-ENOSYS, "grant_table_op %u: not for domains with translated frames yet\n", (uint32_t)cmd);
     }

@@ -87,8 +87,26 @@ static enum step add_extent(struct reservation *v, bool populate)
     return STEP_DONE;
 }
 
+/* Frames that come when they are first used: for domains that Croft translates, by their tools. */
+static enum step mark_extent(struct reservation *v)
+{
+    xen_pfn_t pfn;
+    int error;
+
+    if (copy_from_guest(&pfn, v->r.extent_start.p + v->done, sizeof(pfn)))
+        return STEP_STOP;
+    error = !v->d->hvm || v->d == current->domain ? -EOPNOTSUPP : memory_physmap_mark(v->d, pfn, v->r.extent_order);
+    if (error)
+        guest_log(LOG_DEBUG, "memory_op: extent of order %u at 0x%lx of d%u, on demand: error %d\n", v->r.extent_order,
+                  pfn, v->d->id, -error);
+    return error ? STEP_STOP : STEP_DONE;
+}
+
 static enum step increase_extent(struct reservation *v) { return add_extent(v, false); }
-static enum step populate_extent(struct reservation *v) { return add_extent(v, true); }
+static enum step populate_extent(struct reservation *v)
+{
+    return v->r.mem_flags & XENMEMF_populate_on_demand ? mark_extent(v) : add_extent(v, true);
+}
 
 static enum step decrease_extent(struct reservation *v)
 {
@@ -98,7 +116,7 @@ static enum step decrease_extent(struct reservation *v)
         return STEP_STOP;
     for (uint64_t i = 0; v->d->hvm && i < 1UL << v->r.extent_order; i++)
         if (memory_physmap_drop(v->d, first + i)) {
-            guest_log(LOG_WARNING, "decrease_reservation: frame 0x%lx is not there\n", first + i);
+            guest_log(LOG_WARNING, "decrease_reservation: frame 0x%lx is not there, or a grant\n", first + i);
             return STEP_STOP;
         }
     for (uint64_t i = 0; !v->d->hvm && i < 1UL << v->r.extent_order; i++) {
@@ -129,7 +147,7 @@ static long change_reservation(uint64_t cmd, uint64_t arg, extent_fn *step)
     if (copy_from_guest(&v.r, (const void *)arg, sizeof(v.r)))
         return refuse(-EFAULT, "memory_op: no request at 0x%lx\n", arg);
     if (v.r.nr_extents > MAX_EXTENTS || v.r.extent_order > MEMORY_MAX_ORDER || start > v.r.nr_extents ||
-        v.r.mem_flags & XENMEMF_populate_on_demand ||
+        (v.r.mem_flags & XENMEMF_populate_on_demand && step != populate_extent) ||
         !guest_range_ok(v.r.extent_start.p, v.r.nr_extents * sizeof(xen_pfn_t))) {
         guest_log(LOG_DEBUG, "memory_op: %lu extents of order %u, flags 0x%x: not done\n", v.r.nr_extents,
                   v.r.extent_order, v.r.mem_flags);
@@ -303,7 +321,7 @@ long hypercall_memory_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, u
         return memory_set_map(arg);
     case XENMEM_set_pod_target:
     case XENMEM_get_pod_target:
-        return memory_pod_target(arg);
+        return memory_pod_target(op, arg);
     case XENMEM_claim_pages:
         return memory_claim_pages(arg);
     case XENMEM_acquire_resource:

@@ -32,10 +32,12 @@ long memory_acquire_resource(uint64_t arg);
 /* memory_physmap.c: domains with translated frames */
 long memory_add_to_physmap(uint64_t arg);
 long memory_remove_from_physmap(uint64_t arg);
-long memory_pod_target(uint64_t arg); /* XENMEM_set_pod_target and _get_ */
+long memory_pod_target(uint64_t cmd, uint64_t arg); /* XENMEM_set_pod_target and _get_ */
 /* Frames of d's own, just allocated, get the numbers from gfn on; what was there goes back to Croft. -ENOMEM, -EINVAL */
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order);
 int memory_physmap_drop(struct domain *d, uint64_t gfn); /* -ENOENT, -ENOMEM */
-long memory_exchange(void *guest);                       /* XENMEM_exchange; continues with the same arguments */
+/* XENMEMF_populate_on_demand: they come when they are first used. -EINVAL, -EEXIST, -ENOMEM */
+int memory_physmap_mark(struct domain *d, uint64_t gfn, unsigned order);
+long memory_exchange(void *guest); /* XENMEM_exchange; continues with the same arguments */
 
 #endif

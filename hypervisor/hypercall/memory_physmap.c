@@ -6,14 +6,23 @@
 #include "lib/log.h"
 #include "memory/map.h"
 
-/* Unmaps one frame; RAM goes back to Croft, the domain has one page less. -ENOENT, -ENOMEM */
+/*
+ * Unmaps one frame. RAM goes back to Croft, the domain has one page less; but while there are more frames on demand than pages for them
+ * (hvm/pod.h) it is kept for those, and if one of them goes, there may be a page too many. -ENOENT, -ENOMEM
+ */
 static int drop(struct domain *d, gfn_t gfn)
 {
     int error = 0;
     mfn_t m = p2m_remove(d, gfn, &error);
 
+    if (error == P2M_WAS_ON_DEMAND) {
+        pod_trim(d);
+        return 0;
+    }
     if (mfn_eq(m, INVALID_MFN))
         return error ? error : -ENOENT;
+    if (pod_keep(d, m))
+        return 0;
     if (!(frame_of(m)->control & FRAME_SHARED))
         memory_release(m, d);
     frame_put_writable(m);
@@ -21,6 +30,8 @@ static int drop(struct domain *d, gfn_t gfn)
 }
 
 int memory_physmap_drop(struct domain *d, uint64_t gfn) { return drop(d, GFN(gfn)); }
+
+int memory_physmap_mark(struct domain *d, uint64_t gfn, unsigned order) { return pod_mark(d, GFN(gfn), order); }
 
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order)
 {
@@ -104,11 +115,11 @@ long memory_remove_from_physmap(uint64_t arg)
     return error;
 }
 
-/* Tools set the target of every domain of this kind when they change its memory. Nothing is populated on demand, so nothing has to be
- * kept for that: what there is is told. */
-long memory_pod_target(uint64_t arg)
+/* Tools set the target of every domain of this kind when they change its memory: to most of them it means nothing. */
+long memory_pod_target(uint64_t cmd, uint64_t arg)
 {
     struct xen_pod_target a;
+    struct pod_numbers n;
     struct domain *d;
     int error;
 
@@ -119,8 +130,17 @@ long memory_pod_target(uint64_t arg)
     error = target(a.domid, &d);
     if (error)
         return error;
-    a.tot_pages = READ_ONCE(d->tot_pages);
-    a.pod_cache_pages = a.pod_entries = 0;
+    if (cmd == XENMEM_set_pod_target)
+        error = pod_set_target(d, a.target_pages);
+    n = pod_numbers(d);
     domain_put(d);
+    if (error == -ERESTART)
+        return hypercall_continue(cmd, arg, 0, 0, 0);
+    if (error)
+        return refuse(error, "pod_target: no memory for d%u to have %lu pages: it has %lu\n", a.domid,
+                      (unsigned long)a.target_pages, n.total);
+    a.tot_pages = n.total;
+    a.pod_cache_pages = n.pages;
+    a.pod_entries = n.entries;
     return copy_to_guest((void *)arg, &a, sizeof(a)) ? -EFAULT : 0;
 }

@@ -80,14 +80,15 @@ static long op_down(struct vcpu *v)
 static long op_register_info(struct vcpu *v, const struct vcpu_register_vcpu_info *a)
 {
     struct domain *d = v->domain;
-    mfn_t m = domain_frame(d, a->mfn);
     struct vcpu_info *new;
+    mfn_t m;
 
     if (a->offset > PAGE_SIZE - sizeof(*new) || a->offset & (_Alignof(struct vcpu_info) - 1))
         return refuse(-EINVAL, "vcpu %u: offset %#x of its vcpu_info is not usable\n", v->id, a->offset);
     if (v != current && !v->down)
         return refuse(-EINVAL, "vcpu %u: vcpu_info of another vcpu that is not down\n", v->id);
-    if (!frame_get_writable(m, d))
+    m = domain_frame_get_writable(d, a->mfn);
+    if (mfn_eq(m, INVALID_MFN))
         return refuse(-EINVAL, "vcpu %u: frame %#lx of its vcpu_info is not the domain's to write\n", v->id, a->mfn);
     new = (void *)((char *)mfn_to_virt(m) + a->offset);
 

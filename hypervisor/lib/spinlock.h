@@ -34,6 +34,7 @@ static inline void spin_unlock(spinlock_t *l) { __atomic_store_n(&l->locked, 0, 
 #ifdef CROFT_HOST_TEST /* unit tests on the host: no interrupts there */
 static inline unsigned long irq_save(void) { return 0; }
 static inline void irq_restore(unsigned long flags) { (void)flags; }
+static inline bool irqs_enabled(void) { return true; }
 #else
 /* Disables interrupts; returns the flags for irq_restore. */
 static inline unsigned long irq_save(void)
@@ -44,6 +45,13 @@ static inline unsigned long irq_save(void)
     return flags;
 }
 static inline void irq_restore(unsigned long flags) { __asm__ volatile("push %0; popf" ::"r"(flags) : "memory", "cc"); }
+static inline bool irqs_enabled(void)
+{
+    unsigned long flags;
+
+    __asm__ volatile("pushf; pop %0" : "=r"(flags));
+    return flags & 1UL << 9; /* EFLAGS_IF */
+}
 #endif
 
 static inline unsigned long spin_lock_irqsave(spinlock_t *l)

@@ -131,13 +131,21 @@ static void audit_grants(struct audit *a)
 struct nested {
     struct audit *a;
     const struct domain *d;
+    uint64_t cached;
 };
 
 /* One finding a leaf: it may map very many frames. */
-static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order)
+static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order, enum p2m_kind kind)
 {
     struct nested *n = arg;
 
+    if (kind != P2M_RAM) {
+        if (!mfn_valid(m) || order)
+            finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx by a grant, of order %u", n->d->id, gfn.n, m.n, order);
+        else
+            count(n->a, m, kind == P2M_GRANT_RW ? FRAME_WRITABLE : FRAME_NONE, "a grant in a nested page table");
+        return;
+    }
     if (m.n & ((1UL << order) - 1)) {
         finding(n->a, "d%u maps guest frame 0x%lx to 0x%lx by a page of order %u", n->d->id, gfn.n, m.n, order);
         return;
@@ -153,13 +161,45 @@ static void count_leaf(void *arg, gfn_t gfn, mfn_t m, unsigned order)
     }
 }
 
+/* A page of a domain's cache: hvm/pod.h. All uses have been counted, but those by grants. */
+static void check_cached(void *arg, mfn_t m)
+{
+    struct nested *n = arg;
+    const struct seen *s;
+
+    n->cached++;
+    if (!mfn_valid(m) || frame_owner(frame_of(m)) != n->d->id || !(frame_of(m)->control & FRAME_ALLOCATED))
+        finding(n->a, "the cache of d%u has frame 0x%lx, which is not its own", n->d->id, m.n);
+    else if ((s = seen_of(n->a, m)) && s->refs)
+        finding(n->a, "the cache of d%u has frame 0x%lx, which is mapped", n->d->id, m.n);
+}
+
+static void audit_cache(struct audit *a, struct domain *d)
+{
+    const struct pod *pod = &d->hvm->p2m.pod;
+    struct nested n = {.a = a, .d = d};
+    uint64_t marked = p2m_marked(d);
+
+    if (marked != pod->entries)
+        finding(a, "d%u has %lu marked frames, %lu are counted", d->id, marked, pod->entries);
+    if (d->dying) /* its cache goes in pieces */
+        return;
+    pod_each(pod, check_cached, &n);
+    if (n.cached != pod->pages || n.cached > d->tot_pages)
+        finding(a, "the cache of d%u has %lu pages, %lu are counted, of %lu in all", d->id, n.cached, pod->pages,
+                d->tot_pages);
+}
+
 static void audit_nested(struct audit *a)
 {
     struct domain *d;
 
     list_for_each (d, &domain_list, list)
         if (d->hvm)
-            p2m_each(d, count_leaf, &(struct nested){a, d});
+            p2m_each(d, count_leaf, &(struct nested){.a = a, .d = d});
+    list_for_each (d, &domain_list, list)
+        if (d->hvm)
+            audit_cache(a, d);
 }
 
 /* Nobody changes types or mappings between the locks and the end of the count. */

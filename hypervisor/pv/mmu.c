@@ -99,21 +99,41 @@ static inline __attribute__((always_inline)) bool l1_replace_short(struct domain
 static inline bool type_is_l1_in_use(uint64_t t) { return TYPE_COUNT(t) && TYPE_OF(t) == FRAME_L1; }
 
 /*
- * A domain with nested page tables has its frames named by its own numbers: the L1 entry gets the machine's. No lock: whoever takes
- * the reference then asks whether the frame is still that domain's. -ENOENT: nothing is there, which tools that walk through all of
- * its memory meet often, so that the log has no line of it.
+ * A domain with nested page tables has its frames named by its own numbers: the L1 entry gets the machine's. No lock, but a
+ * reference (*held) until the entry has its own. -ENOENT: nothing is there, which tools that walk through all of
+ * its memory meet often, so that the log has no line of it. What is on demand comes if there is a page for it, or is -ENOMEM: for tools
+ * nothing is swept, and no domain crashed.
  */
-static __attribute__((noinline)) int translate_entry(const struct domain *foreign, uint64_t *e)
+static __attribute__((noinline)) int translate_entry(struct domain *foreign, uint64_t *e, mfn_t *held)
 {
-    mfn_t m;
+    gfn_t gfn = GFN(pte_mfn(*e).n);
 
     if (!foreign->hvm || !(*e & PTE_PRESENT))
         return 0;
-    m = p2m_lookup(foreign, GFN(pte_mfn(*e).n));
-    if (mfn_eq(m, INVALID_MFN))
+    *held = p2m_hold(foreign, gfn);
+    if (mfn_eq(*held, INVALID_MFN) && p2m_kind(foreign, gfn) == P2M_ON_DEMAND) {
+        if (pod_populate(foreign, gfn, false) != POD_DONE)
+            return -ENOMEM;
+        *held = p2m_hold(foreign, gfn);
+    }
+    if (mfn_eq(*held, INVALID_MFN))
         return -ENOENT;
-    *e = (*e & ~PTE_ADDR) | m.n << PAGE_SHIFT;
+    *e = (*e & ~PTE_ADDR) | held->n << PAGE_SHIFT;
     return 0;
+}
+
+/* entry_replace of an L1 entry for a frame of c->foreign's, by that domain's number */
+static __attribute__((noinline)) int replace_foreign(struct mmu_context *c, unsigned slot, uint64_t *entry,
+                                                     uint64_t val, bool keep_ad)
+{
+    mfn_t held = INVALID_MFN;
+    int rc = translate_entry(c->foreign, &val, &held);
+
+    if (!rc)
+        rc = entry_replace(c, 1, slot, entry, val, keep_ad, NULL);
+    if (!mfn_eq(held, INVALID_MFN))
+        frame_put(held);
+    return rc;
 }
 
 /* One 8-byte write to guest frame m at 'offset', as a table entry or plain data. 'machine': an entry names a machine frame even if
@@ -129,13 +149,9 @@ static inline __attribute__((always_inline)) int update_frame(struct mmu_context
     if (likely(TYPE_COUNT(t) && type_is_table(TYPE_OF(t)))) {
         uint64_t *table = mfn_to_virt(m);
         unsigned slot = offset / 8;
-        int rc;
 
-        if (unlikely(c->foreign && !machine && TYPE_OF(t) == FRAME_L1)) {
-            rc = translate_entry(c->foreign, &val);
-            if (rc)
-                return rc;
-        }
+        if (unlikely(c->foreign && !machine && TYPE_OF(t) == FRAME_L1))
+            return replace_foreign(c, slot, table + slot, val, keep_ad);
         return entry_replace(c, type_level(TYPE_OF(t)), slot, table + slot, val, keep_ad, NULL);
     }
     if (!frame_get_writable(m, d))
@@ -389,8 +405,9 @@ static inline long update_va(struct mmu_context *c, uint64_t va, uint64_t val, u
     if (unlikely(v->pv.held.doomed) && !mmu_drain_doomed(c))
         rc = MMU_RESTART;
     else if (likely(find_l1_entry(v, va, &entry))) {
-        rc = unlikely(c->foreign) ? translate_entry(c->foreign, &val) : 0;
-        if (likely(!rc))
+        if (unlikely(c->foreign))
+            rc = replace_foreign(c, 0, entry, val, false);
+        else
             rc = entry_replace(c, 1, 0, entry, val, false, NULL);
     } else
         rc = refuse(-EINVAL, "update_va_mapping of 0x%lx: no L1 table there\n", va);

@@ -1,4 +1,4 @@
-"""A guest (the driver domain, a Debian) serves another guest's network and disk, dies while they are in use, and returns."""
+"""A guest (the driver domain, a Debian, PV or PVH) serves another guest's network and disk, dies while they are in use, and returns."""
 import pytest
 
 from machine import manager
@@ -8,10 +8,11 @@ DEVICES = ("'vif=[\"bridge=xenbr0,mac=00:16:3e:09:00:0d,backend=driver\"]'",
            "'disk=[\"format=raw,vdev=xvda,access=rw,backend=driver,target=/dev/xvdb\"]'")
 
 
-@pytest.fixture(scope="module")
-def dom0():
-    with manager("driver_domain", limit=1500) as m:
+@pytest.fixture(scope="module", params=["pv", "pvh"])
+def dom0(request):
+    with manager(f"driver_domain-{request.param}", limit=1500) as m:
         m.login()
+        m.run(f"sed -i 's/^type = .*/type = \"{request.param}\"/' /etc/xen/debian.cfg")
         # The first 2 MiB of the served disk are read, the second half is written.
         m.run("head -c 32M /dev/urandom >/root/served; losetup /dev/loop6 /root/served; head -c 2M /root/served | md5sum >/run/sum")
         yield m

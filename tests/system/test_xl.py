@@ -318,6 +318,66 @@ def test_save_with_checkpoint(dom0, tiny):
     dom0.run("rm /root/save")
 
 
+# Less memory than there could be: a PVH guest has it populated on demand
+
+def mem_total(m, guest):
+    """What the guest says that it has, in MiB"""
+    with m.guest_console(guest) as console:
+        return int(console.run("grep MemTotal /proc/meminfo").split()[1]) // 1024
+
+
+def test_memory_below_maxmem(dom0, free_at_start):
+    before = dom0.free_pages()
+    dom0.create("tiny", "'name=\"low\"' 'vif=[]' memory=128 maxmem=256")
+    taken = before - dom0.free_pages()
+    assert 128 * 256 <= taken < 144 * 256, f"{taken} pages"
+    dom0.guest_says("low", UP)
+    dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +12[89] '", 60)
+    with dom0.guest_console("low") as guest:
+        guest.login(TINY)
+        digest = guest.run("head -c 24M /dev/urandom >/kept; md5sum </kept", 60)
+    small = mem_total(dom0, "low")
+    dom0.run("xl mem-set low 200")
+    dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +(199|200|201) '", 60)
+    assert 70 <= mem_total(dom0, "low") - small <= 74
+    with dom0.guest_console("low") as guest:  # all that it has can be used
+        guest.run("head -c 70M /dev/urandom >/much; rm /much", 120)
+        assert guest.run("md5sum </kept", 60) == digest
+    dom0.run("xl mem-set low 112")
+    dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +11[123] '", 60)
+    dom0.run("xl mem-set low 128")
+    dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +12[789] '", 60)
+    assert small - 1 <= mem_total(dom0, "low") <= small + 1
+    dom0.audit()
+
+
+def test_save_and_restore_below_maxmem(dom0):
+    with dom0.guest_console("low") as guest:
+        digest = guest.run("md5sum </kept", 60)
+    dom0.run("xl save low /root/low; xl restore /root/low", timeout=240)
+    with dom0.guest_console("low") as guest:
+        assert guest.run("md5sum </kept", 60) == digest
+        guest.run("head -c 24M /dev/urandom >/more; rm /more", 60)
+    dom0.run("xl mem-set low 160")
+    dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +(159|160|161) '", 60)
+    dom0.audit()
+    dom0.run("xl destroy low; rm /root/low")
+    dom0.destroyed("low")
+
+
+def test_a_guest_that_does_not_balloon(dom0, request):
+    """It uses more than it was given, without a balloon driver: it is crashed, and the log says why."""
+    if "pvh" not in request.node.name:
+        pytest.skip("a PV guest is given no more than it has")
+    dom0.run("xl dmesg -c >/dev/null")
+    use = "mkdir,/m;mount,-t,tmpfs,-o,size=95%,t,/m;head,-c,200M,/dev/urandom>/m/x"
+    dom0.create("tiny", "'name=\"greedy\"' 'vif=[]' memory=128 maxmem=256 "
+                f"'extra=\"console=hvc0 quiet initcall_blacklist=balloon_init tiny.run={use}\"'")
+    dom0.destroyed("greedy", 180)
+    assert re.search(r"crashed: it uses more than its 'memory', \d+ KiB, and has not given back what 'maxmem' is above it",
+                     dom0.run("xl dmesg"))
+
+
 # Bad input
 
 def test_more_memory_than_is_free(dom0):

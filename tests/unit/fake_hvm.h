@@ -10,7 +10,7 @@
 
 bool hvm_interrupt_pending(struct vcpu *v) { abort(); }
 void hvm_event_pending(struct vcpu *v) { abort(); }
-mfn_t hvm_frame(const struct domain *d, uint64_t number) { abort(); }
+mfn_t hvm_frame_get_writable(struct domain *d, uint64_t number) { abort(); }
 void hvm_destroy_vcpu(struct vcpu *v)
 {
     if (v->hvm)
@@ -18,8 +18,9 @@ void hvm_destroy_vcpu(struct vcpu *v)
 }
 long memory_add_to_physmap(uint64_t arg) { abort(); }
 long memory_remove_from_physmap(uint64_t arg) { abort(); }
-long memory_pod_target(uint64_t arg) { abort(); }
+long memory_pod_target(uint64_t cmd, uint64_t arg) { abort(); }
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order) { abort(); }
 int memory_physmap_drop(struct domain *d, uint64_t gfn) { abort(); }
+int memory_physmap_mark(struct domain *d, uint64_t gfn, unsigned order) { abort(); }
 
 #endif

@@ -821,6 +821,18 @@ static void end_machine(void)
     ram = NULL;
 }
 
+/* hvm/pod.c: the page for a cache that a test has, if it is as the domain's pages are when they come; who was crashed */
+static mfn_t page_for_cache;
+static struct domain *crashed_domain;
+mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
+{
+    mfn_t m = page_for_cache;
+
+    page_for_cache = MFN(0);
+    return m.n && !order ? m : INVALID_MFN;
+}
+void domain_crash(struct domain *d, const char *fmt, ...) { crashed_domain = d; }
+
 /* hvm/hvm.c: a domain with nested page tables, but no vcpu that runs */
 void vlapic_destroy(struct vcpu *v) {}
 void hvm_destroy_domain(struct domain *d)

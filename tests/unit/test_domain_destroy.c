@@ -1,4 +1,4 @@
-/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
+/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
 /*
  * The end of a domain, whatever state it is in and wherever it is interrupted: nothing is left of it but what others still
  * have mapped, and with the last of that it is gone.

@@ -268,7 +268,7 @@ bool fpu_set_state(struct vcpu *v, uint64_t xcr0, const void *from, size_t size)
     return true;
 }
 
-/* ---- PVH: its number 10 is d1's frame 5, 11 a frame of Croft's ---- */
+/* ---- PVH: its number 10 is d1's frame 5, 11 a frame of Croft's, 12 is on demand ---- */
 
 static const char *missing;
 static int hvm_result, load_result;
@@ -283,10 +283,15 @@ int hvm_init_domain(struct domain *d)
     d->hvm = hvm_result ? NULL : &hvm;
     return hvm_result;
 }
-mfn_t p2m_lookup(const struct domain *d, gfn_t gfn)
+mfn_t p2m_hold(const struct domain *d, gfn_t gfn)
 {
-    return gfn.n == 10 ? MFN(5) : gfn.n == 11 ? MFN(6) : INVALID_MFN;
+    mfn_t m = gfn.n == 10 ? MFN(5) : gfn.n == 11 ? MFN(6) : INVALID_MFN;
+
+    return frame_get(m, d) ? m : INVALID_MFN;
 }
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn) { return gfn.n == 12 ? P2M_ON_DEMAND : P2M_HOLE; }
+static uint64_t on_demand, cached;
+struct pod_numbers pod_numbers(struct domain *d) { return (struct pod_numbers){cached, cached, on_demand}; }
 size_t hvm_context_size(const struct domain *d) { return 32; }
 size_t hvm_context_save(const struct domain *d, uint8_t *to)
 {
@@ -640,8 +645,14 @@ static void pvh_domains(void **state)
     set_xen_guest_handle(op.u.getpageframeinfo3.array, list);
     assert_int_equal(CALL(getpageframeinfo3, 1), 0);
     assert_int_equal(list[0], XEN_DOMCTL_PFINFO_NOTAB);
-    for (unsigned i = 1; i < 4; i++)
-        assert_int_equal(list[i], XEN_DOMCTL_PFINFO_XTAB);
+    assert_int_equal(list[1], XEN_DOMCTL_PFINFO_XTAB);
+    assert_int_equal(list[2], XEN_DOMCTL_PFINFO_XALLOC);
+    assert_int_equal(list[3], XEN_DOMCTL_PFINFO_XTAB);
+    on_demand = cached = 5; /* enough pages for all that is on demand; one too few */
+    assert_int_equal(CALL(getpageframeinfo3, 1), 0);
+    on_demand++;
+    assert_int_equal(CALL(getpageframeinfo3, 1), -EBUSY);
+    on_demand = cached = 0;
     frames[6].control = 0;
     FRESH();
     vcpus[1].initialised = true;

@@ -1,4 +1,4 @@
-/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
+/* sources: hypervisor/domain/domain_destroy.c hypervisor/memory/frame.c hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c */
 /* A privileged domain and the memory of another: mappings of its frames, changes to its page tables; and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,6 +121,7 @@ static long map_machine(unsigned slot, uint64_t e, uint64_t foreign)
 static void numbers_of_the_other(void **state)
 {
     static struct hvm_domain nested;
+    mfn_t unused = MFN(dom_mfn(1, 0));
     uint64_t m = DATA_OF_2(0), n = DATA_OF_2(1), gfn = 0x123456, va = 303UL << PAGE_SHIFT;
     uint32_t r = refs(m), t = typed(m);
     int error;
@@ -151,6 +152,23 @@ static void numbers_of_the_other(void **state)
     assert_int_equal(map(304, entry(gfn, RO), 2), 0);
     assert_true(ram[L1][304] == entry(n, RO) && ram[L1][301] == entry(m, RO));
     check_all();
+    /* What is on demand comes if there is a page for it. */
+    assert_int_equal(pod_mark(D2, GFN(gfn + 1), 0), 0);
+    assert_int_equal(map(302, 0, 2), 0);
+    assert_int_equal(map(302, entry(gfn + 1, RO), 2), -ENOMEM);
+    assert_null(crashed_domain);
+    while (frames[unused.n].control != (1 | 2UL << 32 | FRAME_ALLOCATED))
+        unused.n++;
+    page_for_cache = unused;
+    assert_int_equal(pod_set_target(D2, D2->tot_pages + 1), 0);
+    ram[unused.n][7] = 0x77;
+    assert_int_equal(map(302, entry(gfn + 1, RW), 2), 0);
+    assert_true(ram[L1][302] == entry(unused.n, RW));
+    assert_int_equal(refs(unused.n), 3);
+    check_all();
+    assert_int_equal(map(302, 0, 2), 0);
+    assert_true(mfn_eq(p2m_remove(D2, GFN(gfn + 1), &error), unused));
+    frame_put_writable(unused);
     assert_int_equal(set_on(L1_OF_2, 300, 0, TABLES_OF(2) | 2), -EINVAL);
     assert_int_equal(ext_on(MMUEXT_PIN_L1_TABLE, SPARE_L1_OF_2, 2), -EOPNOTSUPP);
     for (unsigned slot = 300; slot < 305; slot++)

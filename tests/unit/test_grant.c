@@ -1,4 +1,4 @@
-/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
+/* sources: hypervisor/memory/frame.c hypervisor/memory/frame_claim.c hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/audit.c hypervisor/pv/mmu_types.c hypervisor/pv/mmuext.c hypervisor/pv/mmu.c hypervisor/pv/mmu_grant.c hypervisor/domain/domain_destroy.c hypervisor/domain/grant_table.c hypervisor/domain/grant_map.c hypervisor/domain/grant_copy.c hypervisor/hypercall/grant_table.c */
 /*
  * Grants between two domains, with the real frame table and page tables, on the machine of fake_mmu.h: every form that is legal
  * and every one that is not, then random sequences. After each step each data frame has exactly the references of what can be
@@ -770,7 +770,7 @@ static void transfers(void **state)
 static void numbers_of_the_granter(void **state)
 {
     static struct hvm_domain nested;
-    uint64_t m = DATA(0, 0), n = DATA(0, 1), mine = DATA(1, 0), gfn = 0x77777;
+    uint64_t m = DATA(0, 0), n = DATA(0, 1), mine = DATA(1, 0), gfn = 0x77777, spare;
     struct gnttab_copy c;
     grant_handle_t first;
     int error;
@@ -817,10 +817,145 @@ static void numbers_of_the_granter(void **state)
     assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, 1, 0), 0);
     assert_int_equal(c.status, GNTST_bad_page);
     assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_copy, (uint64_t)&c, ~0U, 0), -EINVAL);
-    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_map_grant_ref, 0, 1, 0), -ENOSYS);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_transfer, 0, 1, 0), -ENOSYS);
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_unmap_and_replace, 0, 1, 0), -ENOSYS);
     as(2);
+    /* What is on demand comes for who uses the grant; if there is no page, that is the granter's end. */
+    spare = unused_frame(0, 0);
+    page_for_cache = MFN(spare);
+    assert_int_equal(pod_mark(D1, GFN(gfn + 1), 0), 0);
+    assert_int_equal(pod_set_target(D1, D1->tot_pages + 1), 0);
+    assert_int_equal(pod_mark(D1, GFN(gfn + 2), 0), 0);
+    set_v1(D1, 12, ACCESS, 2, gfn + 1);
+    set_v1(D1, 13, ACCESS, 2, gfn + 2);
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 12), GNTST_okay);
+    assert_true(pte_mfn(*pte(1, 0)).n == spare);
+    check_all();
+    assert_int_equal(unmap(VA(0), 0, handle), GNTST_okay);
+    assert_null(crashed_domain);
+    ram[spare][5] = 1; /* no sweep gets that */
+    assert_int_equal(map(VA(0), GNTMAP_host_map, 1, 13), GNTST_general_error);
+    assert_ptr_equal(crashed_domain, D1);
+    assert_int_equal(marks(D1, 13), 0);
+    check_all();
+    assert_true(mfn_eq(p2m_remove(D1, GFN(gfn + 1), &error), MFN(spare)));
+    frame_put_writable(MFN(spare));
     assert_true(mfn_eq(p2m_remove(D1, GFN(gfn), &error), MFN(n)));
     frame_put_writable(MFN(n));
+    p2m_destroy(D1);
+    D1->hvm = NULL;
+}
+
+static int map_at(uint64_t gfn, unsigned flags, unsigned ref)
+{
+    struct gnttab_map_grant_ref m = {
+        .host_addr = gfn << PAGE_SHIFT, .flags = flags, .ref = ref, .dom = 2, .status = 99, .dev_bus_addr = 99};
+
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_map_grant_ref, (uint64_t)&m, 1, 0), 0);
+    handle = m.handle;
+    assert_true(m.dev_bus_addr == 0);
+    return m.status;
+}
+static int unmap_at(uint64_t gfn, grant_handle_t h)
+{
+    struct gnttab_unmap_grant_ref u = {.host_addr = gfn << PAGE_SHIFT, .handle = h, .status = 99};
+
+    assert_int_equal(hypercall(hypercall_grant_table_op_translated, GNTTABOP_unmap_grant_ref, (uint64_t)&u, 1, 0), 0);
+    return u.status;
+}
+
+/* A domain with nested page tables maps at its own frame numbers, where nothing is. */
+static void mapped_at_guest_frames(void **state)
+{
+    static struct hvm_domain nested;
+    uint64_t m = DATA(1, 0), n = DATA(1, 1), own = DATA(0, 0), gfn = 0x912345678, flushes; /* all bits of a number */
+    uint32_t refs = FRAME_REFS(frames[m].control), refs_n = FRAME_REFS(frames[n].control);
+    uint32_t typed = TYPE_COUNT(frames[m].type), typed_n = TYPE_COUNT(frames[n].type);
+    grant_handle_t first, second;
+    int error;
+
+    nested = (struct hvm_domain){.callback_vector = 0};
+    D1->hvm = &nested;
+    assert_int_equal(p2m_init(D1), 0);
+    assert_int_equal(p2m_add(D1, GFN(gfn - 1), MFN(own), 0), 0);
+    assert_int_equal(pod_mark(D1, GFN(gfn - 2), 0), 0);
+    set_v1(D2, 9, ACCESS, 1, m);
+    set_v1(D2, 10, ACCESS | GTF_readonly, 1, n);
+    as(1);
+    assert_int_equal(map_at(gfn, GNTMAP_host_map, 9), GNTST_okay);
+    first = handle;
+    assert_true(mfn_eq(p2m_lookup(D1, GFN(gfn)), MFN(m)) && mfn_eq(p2m_lookup_writable(D1, GFN(gfn)), MFN(m)));
+    assert_int_equal(p2m_kind(D1, GFN(gfn)), P2M_GRANT_RW);
+    assert_int_equal(FRAME_REFS(frames[m].control), refs + 2);
+    assert_int_equal(TYPE_COUNT(frames[m].type), typed + 2);
+    assert_int_equal(marks(D2, 9), MARKS);
+    check_all();
+    assert_int_equal(map_at(gfn + 1, GNTMAP_host_map, 10), GNTST_general_error); /* read-only it may */
+    assert_int_equal(map_at(gfn + 1, GNTMAP_host_map | GNTMAP_readonly, 10), GNTST_okay);
+    second = handle;
+    assert_true(mfn_eq(p2m_lookup(D1, GFN(gfn + 1)), MFN(n)));
+    assert_true(mfn_eq(p2m_lookup_writable(D1, GFN(gfn + 1)), INVALID_MFN));
+    assert_int_equal(p2m_kind(D1, GFN(gfn + 1)), P2M_GRANT_RO);
+    assert_int_equal(FRAME_REFS(frames[n].control), refs_n + 2);
+    assert_int_equal(TYPE_COUNT(frames[n].type), typed_n);
+    check_all();
+    /* Where something is, in another form, or nowhere */
+    for (uint64_t taken = gfn - 2; taken <= gfn + 1; taken++)
+        assert_int_equal(map_at(taken, GNTMAP_host_map, 9), GNTST_general_error);
+    assert_int_equal(map_at(gfn + 2, GNTMAP_device_map, 9), GNTST_general_error);
+    assert_int_equal(map_at(gfn + 2, GNTMAP_host_map | GNTMAP_device_map, 9), GNTST_general_error);
+    assert_int_equal(map_at(gfn + 2, GNTMAP_host_map | GNTMAP_contains_pte, 9), GNTST_general_error);
+    assert_int_equal(map_at(P2M_MAX_GFN + 1, GNTMAP_host_map, 9), GNTST_general_error);
+    assert_int_equal(map_at(gfn + 2, GNTMAP_host_map, 11), GNTST_general_error);
+    assert_int_equal(map_at(gfn + 2, 0, 9), GNTST_bad_gntref);
+    assert_int_equal(D1->grant.mapped, 2);
+    assert_int_equal(FRAME_REFS(frames[m].control), refs + 2);
+    check_all();
+    /* It is not the domain's to give up, to replace or to grant. */
+    assert_true(mfn_eq(p2m_remove(D1, GFN(gfn), &error), INVALID_MFN));
+    assert_int_equal(error, -EBUSY);
+    assert_int_equal(p2m_add(D1, GFN(gfn), MFN(own), 0), -EBUSY);
+    assert_int_equal(pod_mark(D1, GFN(gfn + 1), 0), -EEXIST);
+    assert_true(mfn_eq(p2m_hold(D1, GFN(gfn)), INVALID_MFN));
+    assert_true(mfn_eq(p2m_get_frame(D1, GFN(gfn), true), INVALID_MFN));
+    check_all();
+    /* Unmapped where it is, and only there */
+    flushes = nested.p2m.flushes;
+    assert_int_equal(unmap_at(gfn + 1, first), GNTST_general_error);
+    assert_int_equal(unmap_at(gfn & 0xffffffff, first), GNTST_general_error);
+    assert_int_equal(nested.p2m.flushes, flushes);
+    assert_int_equal(unmap_at(gfn, first), GNTST_okay);
+    assert_int_equal(nested.p2m.flushes, flushes + 1);
+    assert_int_equal(unmap_at(gfn, first), GNTST_bad_handle);
+    assert_int_equal(p2m_kind(D1, GFN(gfn)), P2M_HOLE);
+    assert_int_equal(FRAME_REFS(frames[m].control), refs);
+    assert_int_equal(TYPE_COUNT(frames[m].type), typed);
+    assert_int_equal(marks(D2, 9), 0);
+    assert_int_equal(unmap_at(gfn + 1, second), GNTST_okay);
+    assert_int_equal(FRAME_REFS(frames[n].control), refs_n);
+    assert_int_equal(TYPE_COUNT(frames[n].type), typed_n);
+    assert_int_equal(marks(D2, 10), 0);
+    check_all();
+    /* No memory for a table: nothing is left behind. */
+    pages_left = 0;
+    assert_int_equal(map_at(5, GNTMAP_host_map, 9), GNTST_general_error);
+    pages_left = ~0U;
+    assert_int_equal(FRAME_REFS(frames[m].control), refs);
+    assert_int_equal(marks(D2, 9), 0);
+    /* The end of the mapper gives both back. */
+    assert_int_equal(map_at(gfn, GNTMAP_host_map, 9), GNTST_okay);
+    assert_int_equal(map_at(gfn + 1, GNTMAP_host_map | GNTMAP_readonly, 10), GNTST_okay);
+    as(2);
+    D1->dying = true;
+    assert_true(grant_release_mappings(D1));
+    check_all();
+    assert_true(p2m_release(D1));
+    D1->dying = false;
+    assert_int_equal(FRAME_REFS(frames[m].control), refs);
+    assert_int_equal(TYPE_COUNT(frames[m].type), typed);
+    assert_int_equal(FRAME_REFS(frames[n].control), refs_n);
+    assert_int_equal(TYPE_COUNT(frames[n].type), typed_n);
+    assert_int_equal(marks(D2, 9), 0);
     p2m_destroy(D1);
     D1->hvm = NULL;
 }
@@ -1016,6 +1151,7 @@ int main(void)
         TEST(entries_that_change),
         TEST(copies),
         TEST(numbers_of_the_granter),
+        TEST(mapped_at_guest_frames),
         TEST(parts_of_pages_and_transitive_grants),
         TEST(versions),
         TEST(swapping),

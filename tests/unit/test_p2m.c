@@ -1,4 +1,4 @@
-/* sources: hypervisor/hvm/p2m.c hypervisor/memory/frame.c hypervisor/memory/audit.c */
+/* sources: hypervisor/hvm/p2m.c hypervisor/hvm/pod.c hypervisor/memory/frame.c hypervisor/memory/audit.c */
 /*
  * Nested page tables with the real frame table: each way in and out, then random sequences against a plain array. A walk of
  * the test's own checks the entries as the processor reads them. After each step each frame has exactly the references of where it
@@ -91,7 +91,7 @@ static bool follow; /* the model is kept: there is one thread */
 static bool in_tlb[SMALL_FRAMES];
 static unsigned calls;
 
-static void mark(void *unused, gfn_t gfn, mfn_t m, unsigned order)
+static void mark(void *unused, gfn_t gfn, mfn_t m, unsigned order, enum p2m_kind kind)
 {
     for (uint64_t i = m.n; i < m.n + (1UL << order); i++)
         if (i < SMALL_FRAMES)
@@ -123,6 +123,10 @@ void alloc_free_domain_frame(mfn_t m, struct domain *owner)
     freed++;
 }
 void alloc_adopt_frame(mfn_t m, struct domain *d) {}
+/* hvm/pod.c: test_pod.c is about that. */
+mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node) { abort(); }
+void m2p_write(mfn_t m, uint64_t n) { abort(); }
+void domain_crash(struct domain *d, const char *fmt, ...) { abort(); }
 void tlb_flush_local(void) {}
 void tlb_flush_mask(const cpumask_t *mask) {}
 void tlb_flush_since_slow(const cpumask_t *mask, uint64_t stamp) {}
