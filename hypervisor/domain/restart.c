@@ -8,23 +8,22 @@
 #include "platform/power.h"
 #include "sched/time.h"
 
-#define TOO_SOON_S 60U       /* who ends so soon after its start is in a loop, if it does it again and again */
-#define SLICE MICROSECS(500) /* of work, then */
-#define PAUSE MILLISECS(1)   /* others run, if there are any */
-#define RETRY SECONDS(1)     /* after a failure to build: memory may be on its way back */
-#define CONSOLE_LIMIT                                                                                                  \
-    SECONDS(1)    /* its ring holds what takes a sixth of that; who fills it still is not to be waited for */
-#define AT_ONCE 0 /* a time to go on */
+#define TOO_SOON_S 60U           /* who ends so soon after its start is in a loop, if it does it again and again */
+#define SLICE MICROSECS(500)     /* of work, then */
+#define PAUSE MILLISECS(1)       /* others run, if there are any */
+#define RETRY SECONDS(1)         /* after a failure to build: memory may be on its way back */
+#define CONSOLE_LIMIT SECONDS(1) /* what its ring holds takes a sixth of that; who else fills it is not waited for */
+#define AT_ONCE 0                /* a time to go on */
 
 static struct record {
     enum { RUNS, STAYS, ENDS, WAITS, IS_BUILT, OVER } state;
     struct boot_image *image;
     struct domain *domain;
     ns_t started;
-    ns_t not_before; /* WAITS: when to build */
-    ns_t console_end;
-    uint32_t soon; /* starts in a row that came to nothing, or to an end within TOO_SOON_S */
-    bool again;    /* ENDS: build it anew */
+    ns_t not_before;  /* WAITS: when to build */
+    ns_t console_end; /* for how long its console is waited for; 0: not yet */
+    uint32_t soon;    /* starts in a row that came to nothing, or to an end within TOO_SOON_S */
+    bool again;       /* ENDS: build it anew */
 } records[BOOT_MAX_MODULES];
 static unsigned record_count;
 static const struct record *builder_of; /* the one in IS_BUILT, or null */
@@ -50,14 +49,6 @@ static ns_t is_over(struct record *r)
     if (r->image->keep)
         boot_image_free(r->image);
     log_info("domain %s is gone\n", name_of(r));
-    end_if_last();
-    return NS_NEVER;
-}
-
-static ns_t stays(struct record *r)
-{
-    r->state = STAYS;
-    log_info("domain %s stays as it is\n", name_of(r));
     end_if_last();
     return NS_NEVER;
 }
@@ -89,13 +80,29 @@ static ns_t drop_domain(struct record *r)
     return is_without(r);
 }
 
+/* All that it wrote has come out, or as much as is waited for. */
+static bool console_is_done(struct record *r)
+{
+    if (!r->console_end)
+        r->console_end = now() + CONSOLE_LIMIT;
+    return guest_console_drained(r->domain) || now() >= r->console_end;
+}
+
 static ns_t take_down(struct record *r)
 {
-    struct domain *d = r->domain;
-
-    if (!at_rest(d) || (!guest_console_drained(d) && now() < r->console_end))
+    if (!at_rest(r->domain) || !console_is_done(r))
         return now() + PAUSE;
-    return domain_destroy(d) == -ERESTART ? AT_ONCE : drop_domain(r);
+    return domain_destroy(r->domain) == -ERESTART ? AT_ONCE : drop_domain(r);
+}
+
+static ns_t preserve(struct record *r)
+{
+    if (!console_is_done(r)) /* with the last one the machine ends */
+        return now() + PAUSE;
+    r->state = STAYS;
+    log_info("domain %s stays as it is\n", name_of(r));
+    end_if_last();
+    return NS_NEVER;
 }
 
 /* ----- policy ----- */
@@ -163,7 +170,6 @@ static void begin_end(struct record *r, bool again, ns_t not_before)
     r->state = ENDS;
     r->again = again;
     r->not_before = not_before;
-    r->console_end = now() + CONSOLE_LIMIT;
 }
 
 /* The work is done where the domain may run: others may have the other CPUs for themselves. */
@@ -190,7 +196,7 @@ static ns_t look_after(struct record *r)
     if (r->state == STAYS || !has_ended(d, r->image->what, &action))
         return NS_NEVER;
     if (action == BOOT_PRESERVE)
-        return stays(r);
+        return preserve(r);
     go_where_it_runs(r);
     begin_end(r, action == BOOT_RESTART && may_restart(r), AT_ONCE);
     return AT_ONCE;
@@ -205,6 +211,7 @@ static ns_t begin_to_build(struct record *r)
     if (builder_of)
         return now() + PAUSE;
     builder_of = r;
+    r->console_end = 0;
     builder_begin(r->image, domain_new_id(), false);
     r->state = IS_BUILT;
     return AT_ONCE;

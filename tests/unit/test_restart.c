@@ -405,9 +405,11 @@ static void the_last_ends(void **state)
     begin(1);
     domain0 = NULL;
     whats[0].on_crash = BOOT_PRESERVE;
+    left[1].drain = 50;
     shut_down(1, SHUTDOWN_crash);
     run_to_the_end();
     assert_int_equal(ended, 1);
+    assert_int_equal(left[1].drain, 0); /* its last words come first */
 }
 
 /* The tools destroy what they like. */
