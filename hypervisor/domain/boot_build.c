@@ -33,7 +33,7 @@ int build_run(build_step_t *const *steps, unsigned count, unsigned *at)
 
 struct boot_title boot_build_title(const struct boot_domain *what)
 {
-    struct boot_title title;
+    struct boot_title title = {""};
 
     snprintf(title.text, sizeof(title.text), "%s%s", what->is_domain0 ? "" : "domain ", what->name);
     return title;

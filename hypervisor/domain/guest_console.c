@@ -117,7 +117,7 @@ void guest_console_kick(struct domain *d)
         timer_set(&c->timer, now());
 }
 
-/* The number for a console of that name: the one that it had, one that nobody had, any. GUEST_CONSOLES: none is free. One caller at a time. */
+/* The number for a console of that name: the one that it had, one that nobody had, any. GUEST_CONSOLES: none is free. */
 static unsigned choose_number(const char *name)
 {
     unsigned unused = GUEST_CONSOLES, any = GUEST_CONSOLES;

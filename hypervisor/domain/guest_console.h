@@ -13,7 +13,10 @@
 
 struct domain;
 
-/* 'name' is copied; a console of the same name has the number of the one before, so that the keyboard stays where it is; 'ring' a frame of d's that is mapped writable. *port: d's event channel to Croft. -EINVAL, -ENOMEM, -ENOSPC */
+/*
+ * 'name' is copied; a console of a name that there was before has its number, so that the keyboard stays where it is. 'ring' is a frame
+ * of d's that is mapped writable. *port: d's event channel to Croft. One caller at a time. -EINVAL, -ENOMEM, -ENOSPC
+ */
 int guest_console_create(struct domain *d, const char *name, mfn_t ring, uint32_t *port);
 void guest_console_destroy(struct domain *d); /* if it has one; interrupts enabled */
 /* Has all that the domain wrote come out? If not, it will, though the domain may say nothing more. True if it has no console. */
