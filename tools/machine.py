@@ -167,6 +167,14 @@ class Machine:
         self.send("\x01\x01\x01")
         return match
 
+    def keyboard_to(self, whom):
+        """Switches the keyboard until it is Croft's, "domain 0"'s, or "domain NAME"'s."""
+        for _ in range(20):
+            self.send("\x01\x01\x01")
+            if self.expect(r"the keyboard is (\S+|domain \S+)'s now", 30).group(1) == whom:
+                return
+        raise Trouble(f"{self.name}: the keyboard never gets to {whom}")
+
     def check_logs(self):
         """No sign of trouble in domain 0's kernel log nor on the console."""
         bad = [line for line in self.run("dmesg").splitlines() if KERNEL_TROUBLE.search(line)]

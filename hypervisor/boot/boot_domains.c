@@ -9,6 +9,9 @@
 #define LEAST_MEMORY (4UL << 20)
 #define MOST_VCPUS 128 /* MAX_VCPUS of domain/domain.h */
 #define WORD_SIZE 64
+#define DEFAULT_RESTARTS 5
+#define MOST_RESTARTS 1000000
+#define ACTIONS "destroy, restart or preserve"
 
 /* The next word at *p, which moves behind it. False: there is none, or, with *too_long, it does not fit. */
 static bool next_word(const char **p, char *word, bool *too_long)
@@ -110,6 +113,36 @@ static bool parse_type(struct boot_domain *g, const char *value)
     return g->pvh || !strcmp(value, "pv");
 }
 
+static bool parse_action(enum boot_action *action, const char *value)
+{
+    static const char *const names[] = {
+        [BOOT_DESTROY] = "destroy", [BOOT_RESTART] = "restart", [BOOT_PRESERVE] = "preserve"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (!strcmp(value, names[i])) {
+            *action = (enum boot_action)i;
+            return true;
+        }
+    return false;
+}
+
+static bool parse_on_poweroff(struct boot_domain *g, const char *value) { return parse_action(&g->on_poweroff, value); }
+static bool parse_on_reboot(struct boot_domain *g, const char *value) { return parse_action(&g->on_reboot, value); }
+static bool parse_on_crash(struct boot_domain *g, const char *value) { return parse_action(&g->on_crash, value); }
+
+static bool parse_restarts(struct boot_domain *g, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+
+    if (!strcmp(value, "unlimited")) {
+        g->restarts = BOOT_RESTARTS_UNLIMITED;
+        return true;
+    }
+    g->restarts = (uint32_t)n;
+    return end != value && !*end && n <= MOST_RESTARTS;
+}
+
 static const struct {
     const char *name, *form;
     bool (*parse)(struct boot_domain *g, const char *value);
@@ -119,6 +152,10 @@ static const struct {
     {"vcpus", "1 to 128", parse_vcpus},
     {"cpus", "numbers and ranges, as 0-2,5", parse_cpus},
     {"type", "pv or pvh", parse_type},
+    {"on_poweroff", ACTIONS, parse_on_poweroff},
+    {"on_reboot", ACTIONS, parse_on_reboot},
+    {"on_crash", ACTIONS, parse_on_crash},
+    {"restarts", "0 to 1000000, or unlimited", parse_restarts},
 };
 
 static bool parse_word(struct boot_domain *g, char *word, char *error, size_t size)
@@ -145,7 +182,14 @@ static bool parse_guest(struct boot_domain *g, const struct boot_module *m, char
     char word[WORD_SIZE];
     bool too_long;
 
-    *g = (struct boot_domain){.kernel = m, .cmdline = "", .memory = DEFAULT_MEMORY, .vcpus = 1};
+    *g = (struct boot_domain){.kernel = m,
+                              .cmdline = "",
+                              .memory = DEFAULT_MEMORY,
+                              .vcpus = 1,
+                              .on_poweroff = BOOT_DESTROY, /* these three as in xl */
+                              .on_reboot = BOOT_RESTART,
+                              .on_crash = BOOT_DESTROY,
+                              .restarts = DEFAULT_RESTARTS};
     while (next_word(&p, word, &too_long)) {
         if (!strcmp(word, "--")) {
             g->cmdline = *p ? p + 1 : p;

@@ -13,6 +13,11 @@
 
 #define BOOT_DOMAIN_NAME 24
 
+/* What becomes of a domain that has ended: its memory is given back; that, and it is built anew; it stays as it is. */
+enum boot_action { BOOT_DESTROY, BOOT_RESTART, BOOT_PRESERVE };
+
+#define BOOT_RESTARTS_UNLIMITED UINT32_MAX
+
 struct boot_domain {
     const struct boot_module *kernel, *initrd; /* initrd: null if there is none */
     const char *cmdline;                       /* of the kernel; null: the module's */
@@ -22,6 +27,8 @@ struct boot_domain {
     uint32_t vcpus;
     cpumask_t cpus; /* where they may run; none: everywhere */
     bool pvh;       /* else PV */
+    enum boot_action on_poweroff, on_reboot, on_crash;
+    uint32_t restarts; /* in a row that came too soon: domain/restart.h */
 };
 
 struct boot_domains {
@@ -29,6 +36,11 @@ struct boot_domains {
     unsigned count;
     struct boot_domain guests[BOOT_MAX_MODULES];
 };
+
+static inline bool boot_domain_may_restart(const struct boot_domain *what)
+{
+    return what->on_poweroff == BOOT_RESTART || what->on_reboot == BOOT_RESTART || what->on_crash == BOOT_RESTART;
+}
 
 /* Fills 'out' (zeroed by the caller). Returns false and a line without its end in 'error' if a module's text is malformed. */
 bool boot_domains_parse(const struct boot_info *info, struct boot_domains *out, char *error, size_t size);

@@ -49,15 +49,6 @@ static const struct {
     {"\x04\x22\x4d\x18", 4, "lz4 frame", NULL},
 };
 
-static unsigned order_of(uint64_t size)
-{
-    unsigned order = 0;
-
-    while (PAGE_SIZE << order < size)
-        order++;
-    return order;
-}
-
 static bool fail(struct payload *p, const char *text)
 {
     strlcpy(p->error, text, sizeof(p->error));
@@ -70,8 +61,8 @@ static enum decompress_result unpack_into(struct payload *p, unsigned format, co
 {
     enum decompress_result result;
 
-    p->order = order_of(capacity);
-    p->pages = alloc_pages(p->order);
+    p->capacity = capacity;
+    p->pages = heap_alloc(capacity);
     if (!p->pages)
         return DECOMPRESS_NO_MEMORY;
     size_t size = capacity;
@@ -217,9 +208,9 @@ bool payload_unpack(struct payload *p, const void *module, size_t size)
 
 void payload_free(struct payload *p)
 {
-    if (p->pages)
-        free_pages(p->pages, p->order);
+    heap_free(p->pages);
     p->pages = NULL;
+    p->capacity = 0;
     p->data = NULL;
     p->size = 0;
 }

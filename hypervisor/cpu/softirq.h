@@ -11,6 +11,7 @@ enum softirq {
     SOFTIRQ_NMI,
     SOFTIRQ_DOMAIN,
     SOFTIRQ_TRACE,
+    SOFTIRQ_RESTART,
     SOFTIRQ_COUNT
 };
 

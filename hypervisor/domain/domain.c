@@ -2,6 +2,7 @@
 #include "cpu/fpu.h"
 #include "cpu/panic.h"
 #include "domain/domain.h"
+#include "domain/restart.h"
 #include "hvm/hvm.h"
 #include "hypercall/dispatch.h"
 #include "lib/log.h"
@@ -19,10 +20,15 @@
 struct domain *domain0, *idle_domain;
 struct list domain_list;
 spinlock_t domain_list_lock = SPINLOCK_INIT;
+spinlock_t domain_work_lock = SPINLOCK_INIT;
 
 /* Domains by id, two levels: look-ups do not grow with the number of domains. Written under domain_list_lock. */
 #define IDS_PER_PAGE 512
 static struct domain **domain_ids[DIV_ROUND_UP(DOMID_FIRST_RESERVED, IDS_PER_PAGE)];
+
+#define FIRST_ID 1U /* that is not domain 0's */
+static unsigned next_id = FIRST_ID;
+static spinlock_t next_id_lock = SPINLOCK_INIT;
 
 static void audit_key(void) { frame_audit(); }
 
@@ -62,6 +68,32 @@ static struct domain *find(domid_t id)
 struct domain *domain_owner_of_frame(domid_t id) { return find(id); }
 
 bool domain_id_in_use(domid_t id) { return find(id) != NULL; }
+
+domid_t domain_set_next_id(domid_t id)
+{
+    unsigned was;
+
+    spin_lock(&next_id_lock);
+    was = next_id;
+    next_id = id;
+    spin_unlock(&next_id_lock);
+    return (domid_t)was;
+}
+
+domid_t domain_new_id(void)
+{
+    for (unsigned tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
+        unsigned id;
+
+        spin_lock(&next_id_lock);
+        id = next_id;
+        next_id = id + 1 < DOMID_FIRST_RESERVED ? id + 1 : FIRST_ID;
+        spin_unlock(&next_id_lock);
+        if (!domain_id_in_use((domid_t)id))
+            return (domid_t)id;
+    }
+    return 0;
+}
 
 bool domain_get(struct domain *d)
 {
@@ -112,7 +144,7 @@ struct domain *domain_get_by_id(domid_t id)
     }
     spin_lock(&domain_list_lock);
     d = find(id);
-    if (d && !domain_get(d))
+    if (d && (d->building || !domain_get(d)))
         d = NULL;
     spin_unlock(&domain_list_lock);
     return d;
@@ -151,7 +183,7 @@ struct domain *domain_get_from_id(domid_t id)
 
     spin_lock(&domain_list_lock);
     list_for_each (d, &domain_list, list)
-        if (d->id >= id && domain_get(d))
+        if (d->id >= id && !d->building && domain_get(d))
             break;
     if (&d->list == &domain_list)
         d = NULL;
@@ -167,9 +199,10 @@ void domain_unlist(struct domain *d)
     spin_unlock(&domain_list_lock);
 }
 
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, unsigned flags)
 {
     static uint64_t serials;
+    bool is_hardware = flags & DOMAIN_HARDWARE;
     struct domain *d = new_object(struct domain);
 
     if (!d)
@@ -179,6 +212,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
     snprintf(d->name, sizeof(d->name), "d%u", id);
     d->refs = 3; /* its life, its frames, the caller */
     d->is_privileged = d->is_hardware = is_hardware;
+    d->building = flags & DOMAIN_BUILDING;
     d->vcpu_count = min(max_vcpus, (unsigned)MAX_VCPUS);
     d->max_pages = max_pages;
     d->node = NODE_ANY;
@@ -290,19 +324,6 @@ static void report_vcpu(const struct vcpu *v, const struct cpu_user_regs *r)
              (unsigned long)r->r15, (unsigned long)v->pv.cr2, (unsigned long)v->pv.kernel_cr3);
 }
 
-/* Without domain 0 nobody starts another one. */
-static void end_if_last(void)
-{
-    struct domain *d;
-
-    for (d = domain_next(NULL); d; d = domain_next(d))
-        if (!d->shut_down) {
-            domain_put(d);
-            return;
-        }
-    machine_all_ended();
-}
-
 void domain_shutdown(struct domain *d, int reason)
 {
     if (d->is_hardware) {
@@ -319,10 +340,9 @@ void domain_shutdown(struct domain *d, int reason)
     }
     spin_unlock(&d->lock);
     log_info("%s shut down: %s\n", d->name, shutdown_name(reason));
-    if (domain0)
-        event_send_global_virq(domain0, VIRQ_DOM_EXC);
-    else
-        end_if_last();
+    event_send_global_virq(domain0, VIRQ_DOM_EXC);
+    if (d->from_modules)
+        restart_look();
 }
 
 void domain_resume(struct domain *d)

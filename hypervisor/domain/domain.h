@@ -68,7 +68,9 @@ struct domain {
     bool is_hardware;    /* owns the platform's devices */
     volatile bool dying; /* being taken down: gets no more frames, channels, mappings. Never cleared */
     volatile bool shut_down, crashed;
-    bool started; /* was unpaused once: what is decided before a domain runs (CPU policy) is fixed */
+    bool started;           /* was unpaused once: what is decided before a domain runs (CPU policy) is fixed */
+    volatile bool building; /* by Croft: others do not find it by its number yet */
+    bool from_modules;      /* domain/restart.c looks after it when it ends */
     int shutdown_reason;
     char crash_reason[96];
     xen_domain_handle_t handle;
@@ -120,20 +122,32 @@ struct domain {
 extern struct domain *domain0, *idle_domain;
 extern struct list domain_list;
 extern spinlock_t domain_list_lock;
+/*
+ * Held by who changes domains, or needs them unchanged, without being the call of a vcpu, which pausing its domain would wait for: a
+ * slice of domain/restart.c, the audit. Outside of all others; only the audit waits for it, and for the time of a slice.
+ */
+extern spinlock_t domain_work_lock;
 
 void domains_init(void);
+#define DOMAIN_HARDWARE 1U /* domain 0 */
+#define DOMAIN_BUILDING 2U /* d->building is set: the creator clears it */
 /* A domain without vcpus and frames, not paused, with a reference for the caller. Null: no memory or id in use. */
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware);
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, unsigned flags);
+/* A number for a new domain: the next that is free at this moment, so that one that was just in use does not come again soon. 0: none. */
+domid_t domain_new_id(void);
+domid_t domain_set_next_id(domid_t id); /* where domain_new_id begins; returns where it would have begun */
 struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu); /* null: no memory */
-struct domain *domain_get_by_id(domid_t id); /* takes a reference; null if there is none; DOMID_SELF is current's */
-bool domain_id_in_use(domid_t id);           /* at this moment, be it by a domain of which only the number is left */
+/* Takes a reference; null if there is none, or it is being built; DOMID_SELF is current's. */
+struct domain *domain_get_by_id(domid_t id);
+bool domain_id_in_use(domid_t id); /* at this moment, be it by a domain of which only the number is left */
 struct domain *domain_owner_of_frame(domid_t id); /* without a reference: the caller holds a frame of it */
 bool domain_get(struct domain *d);
 void domain_put(struct domain *d); /* any context */
 /* For walks over all domains without the list's lock: the one with the next higher id, with a reference, or null. Drops prev's;
  * null begins. */
 struct domain *domain_next(struct domain *prev);
-struct domain *domain_get_from_id(domid_t id); /* the first whose id is not lower, with a reference, or null */
+/* The first whose id is not lower, and that is not being built, with a reference, or null */
+struct domain *domain_get_from_id(domid_t id);
 /*
  * Ends a domain: takes everything from it, step by step. -ERESTART: there is more to do, call again. 0: done; what others have
  * mapped of it stays until they give it back, and so long its number is in use. The caller has a reference. Not for domain 0.

@@ -8,6 +8,7 @@
 #include "cpu/softirq.h"
 #include "domain/domain.h"
 #include "domain/guest_console.h"
+#include "domain/restart.h"
 #include "hypercall/dispatch.h"
 #include "hypercall/memory.h"
 #include "hvm/hvm.h"
@@ -143,6 +144,8 @@ int domain_destroy(struct domain *d)
     log_debug("%s destroyed%s\n", d->name, frames_gone ? "" : "; others have mapped frames of it");
     __atomic_store_n(&d->teardown_busy, false, __ATOMIC_RELEASE);
     event_send_global_virq(domain0, VIRQ_DOM_EXC);
+    if (d->from_modules)
+        restart_look();
     domain_put(d); /* its life; the caller has one more */
     return 0;
 

@@ -37,6 +37,7 @@ struct guest_console {
 
 static spinlock_t table_lock = SPINLOCK_INIT; /* irq-safe, outside a console's lock; keeps the consoles in the table */
 static struct guest_console *consoles[GUEST_CONSOLES];
+static char names[GUEST_CONSOLES][BOOT_DOMAIN_NAME]; /* of the last that had the number */
 
 static spinlock_t screen_lock = SPINLOCK_INIT; /* irq-safe, inside a console's lock */
 static const struct guest_console *open_line;  /* whose text without an end of line is the last on the screen */
@@ -116,14 +117,29 @@ void guest_console_kick(struct domain *d)
         timer_set(&c->timer, now());
 }
 
+/* The number for a console of that name: the one that it had, one that nobody had, any. GUEST_CONSOLES: none is free. */
+static unsigned choose_number(const char *name)
+{
+    unsigned unused = GUEST_CONSOLES, any = GUEST_CONSOLES;
+
+    for (unsigned i = GUEST_CONSOLES; i--;) {
+        if (consoles[i])
+            continue;
+        if (!strcmp(names[i], name))
+            return i;
+        any = i;
+        unused = names[i][0] ? unused : i;
+    }
+    return unused < GUEST_CONSOLES ? unused : any;
+}
+
 int guest_console_create(struct domain *d, const char *name, mfn_t ring, uint32_t *port)
 {
+    unsigned number = choose_number(name);
     struct guest_console *c;
-    unsigned number = 0;
+    unsigned long flags;
     int error = -ENOMEM;
 
-    while (number < GUEST_CONSOLES && consoles[number])
-        number++;
     if (number == GUEST_CONSOLES)
         return -ENOSPC;
     if (!frame_get_writable(ring, d))
@@ -143,8 +159,31 @@ int guest_console_create(struct domain *d, const char *name, mfn_t ring, uint32_
     spin_lock_init(&c->lock);
     timer_init(&c->timer, serve, c, 0);
     d->console = c;
+    flags = spin_lock_irqsave(&table_lock);
     consoles[number] = c;
+    strlcpy(names[number], name, sizeof(names[number]));
+    spin_unlock_irqrestore(&table_lock, flags);
     return 0;
+}
+
+bool guest_console_drained(struct domain *d)
+{
+    unsigned long flags = spin_lock_irqsave(&table_lock); /* the tools may destroy the domain meanwhile */
+    bool drained = true;
+
+    for (unsigned i = 0; i < GUEST_CONSOLES; i++) {
+        struct guest_console *c = consoles[i];
+
+        if (!c || c->d != d)
+            continue;
+        spin_lock(&c->lock);
+        drained = READ_ONCE(c->ring->out_prod) == c->taken && !c->used;
+        spin_unlock(&c->lock);
+        if (!drained)
+            guest_console_kick(d);
+    }
+    spin_unlock_irqrestore(&table_lock, flags);
+    return drained;
 }
 
 void guest_console_destroy(struct domain *d)

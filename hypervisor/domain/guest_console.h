@@ -13,9 +13,14 @@
 
 struct domain;
 
-/* 'name' is copied, 'ring' a frame of d's that is mapped writable. *port: d's event channel to Croft. -EINVAL, -ENOMEM, -ENOSPC */
+/*
+ * 'name' is copied; a console of a name that there was before has its number, so that the keyboard stays where it is. 'ring' is a frame
+ * of d's that is mapped writable. *port: d's event channel to Croft. One caller at a time. -EINVAL, -ENOMEM, -ENOSPC
+ */
 int guest_console_create(struct domain *d, const char *name, mfn_t ring, uint32_t *port);
 void guest_console_destroy(struct domain *d); /* if it has one; interrupts enabled */
+/* Has all that the domain wrote come out? If not, it will, though the domain may say nothing more. True if it has no console. */
+bool guest_console_drained(struct domain *d);
 /* The domain's event: there is something in the ring, or room. Any context. */
 void guest_console_kick(struct domain *d);
 /* By number, below GUEST_CONSOLES. False: there is none. Any context. */

@@ -1,16 +1,16 @@
 /*
- * The builder of PV domains at boot: from a boot module with a kernel and one with an initrd (optional) to a domain whose vcpu 0 is about
+ * The builder of PV domains: from a kernel and an initrd (optional) to a domain whose vcpu 0 is about
  * to execute the kernel's first instruction.
  */
 #ifndef DOMAIN_PV_BUILD_H
 #define DOMAIN_PV_BUILD_H
 
-#include "boot/boot_domains.h"
+#include "domain/boot_build.h"
 #include "hypercall/abi.h"
 
-/* Builds a domain and leaves it ready: vcpu 0 initialised and not down, the others down. The caller wakes it. Ends in
- * boot_fail where the modules or the options are not good for it. Boot CPU, all CPUs started, interrupts enabled. */
-struct domain *pv_build(const struct boot_domain *what, domid_t id);
+/* As builder_begin and builder_step (domain/builder.h), for domain 0 (at boot only) and domains without what->pvh. */
+void pv_build_begin(struct boot_image *image, domid_t id, bool at_boot);
+int pv_build_step(struct domain **d);
 
 /*
  * The bootstrap region and what lies behind it, as the comment "Start-of-day memory layout" in <xen/xen.h> has it.

@@ -1,16 +1,17 @@
 /*
- * The builder of PVH domains at boot: from a boot module with a kernel and one with an initrd (optional) to a domain whose vcpu 0 is
+ * The builder of PVH domains: from a kernel and an initrd (optional) to a domain whose vcpu 0 is
  * about to execute the kernel's first instruction.
  */
 #ifndef DOMAIN_PVH_BUILD_H
 #define DOMAIN_PVH_BUILD_H
 
-#include "boot/boot_domains.h"
+#include "domain/boot_build.h"
 #include "domain/pvh_acpi.h"
 #include "hypercall/abi.h"
 
-/* As pv_build, for a domain with what->pvh. */
-struct domain *pvh_build(const struct boot_domain *what, domid_t id);
+/* As builder_begin and builder_step (domain/builder.h), for domains with what->pvh. */
+void pvh_build_begin(struct boot_image *image, domid_t id, bool at_boot);
+int pvh_build_step(struct domain **d);
 
 /*
  * A PVH domain's physical memory, as other builders for this ABI have it:

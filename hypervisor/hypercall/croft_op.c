@@ -9,7 +9,6 @@
 #include "domain/domain.h"
 #include "domain/guest_access.h"
 #include "hypercall/dispatch.h"
-#include "hypercall/domctl.h"
 #include "lib/log.h"
 #include "lib/spinlock.h"
 #include "memory/alloc.h"
@@ -148,7 +147,9 @@ long hypercall_croft_op(uint64_t cmd, uint64_t arg, uint64_t a3, uint64_t a4, ui
         guest_timer_virtual(current, arg);
         return 0;
     case CROFT_OP_set_next_domid:
-        return domctl_set_next_domid(arg);
+        if (!arg || arg >= DOMID_FIRST_RESERVED)
+            return refuse(-EINVAL, "croft_op: no domain can have number %lu\n", arg);
+        return domain_set_next_id((domid_t)arg);
     case CROFT_OP_fail_allocation:
         if (arg > UINT32_MAX)
             return refuse(-EINVAL, "croft_op: allocation number %lu\n", arg);

@@ -17,56 +17,28 @@
 #include "sched/pool.h"
 #include "sched/time.h"
 
-#define FIRST_DOMID 1U
-
-/* The next number to be given, so that one that was just in use is not used again soon. Under domid_lock. */
-static unsigned next_domid = FIRST_DOMID;
-static spinlock_t domid_lock = SPINLOCK_INIT;
-
-long domctl_set_next_domid(uint64_t id)
-{
-    unsigned was;
-
-    if (id < FIRST_DOMID || id >= DOMID_FIRST_RESERVED)
-        return refuse(-EINVAL, "croft_op: no domain can have number %lu\n", id);
-    spin_lock(&domid_lock);
-    was = next_domid;
-    next_domid = (unsigned)id;
-    spin_unlock(&domid_lock);
-    return was;
-}
-
 /* A new domain with that number, or, if it is none, with the next free one. -EEXIST, -ENFILE, -ENOMEM */
 static long create_numbered(unsigned wanted, unsigned vcpus, struct domain **out)
 {
     if (wanted && wanted < DOMID_FIRST_RESERVED) {
-        *out = domain_create((domid_t)wanted, vcpus, 0, false);
+        *out = domain_create((domid_t)wanted, vcpus, 0, 0);
         if (*out)
             return 0;
-        struct domain *other = domain_get_by_id((domid_t)wanted);
-
-        if (!other)
+        if (!domain_id_in_use((domid_t)wanted))
             return refuse(-ENOMEM, "createdomain: not enough memory for domain %u\n", wanted);
-        domain_put(other);
         return refuse(-EEXIST, "createdomain: domain %u exists\n", wanted);
     }
     for (unsigned tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
-        struct domain *other;
-        unsigned id;
+        domid_t id = domain_new_id();
 
-        spin_lock(&domid_lock);
-        id = next_domid;
-        next_domid = id + 1 < DOMID_FIRST_RESERVED ? id + 1 : FIRST_DOMID;
-        spin_unlock(&domid_lock);
-        if (domain_id_in_use((domid_t)id))
-            continue;
-        *out = domain_create((domid_t)id, vcpus, 0, false);
+        if (!id)
+            break;
+        *out = domain_create(id, vcpus, 0, 0);
         if (*out)
             return 0;
-        other = domain_get_by_id((domid_t)id);
-        if (!other)
+        if (!domain_id_in_use(id))
             return refuse(-ENOMEM, "createdomain: not enough memory for another domain\n");
-        domain_put(other); /* somebody was faster */
+        /* somebody was faster */
     }
     return refuse(-ENFILE, "createdomain: all domain numbers are in use\n");
 }

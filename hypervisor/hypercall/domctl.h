@@ -11,10 +11,6 @@
  */
 typedef long domctl_handler_t(struct domain *d, struct xen_domctl *op);
 
-/* The number for the next domain whose creator leaves the choice to Croft, or the next free one after it; returns the one before.
- * -EINVAL */
-long domctl_set_next_domid(uint64_t id);
-
 /* domctl_vcpu.c */
 domctl_handler_t domctl_setvcpucontext, domctl_getvcpucontext, domctl_getvcpuinfo, domctl_setvcpuaffinity,
     domctl_getvcpuaffinity, domctl_scheduler_op;

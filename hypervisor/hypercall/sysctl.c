@@ -79,7 +79,7 @@ static long getdomaininfolist(struct xen_sysctl *op)
     uint32_t n = 0;
 
     for (d = domain_next(NULL); d; d = domain_next(d)) {
-        if (d->id < l->first_domain)
+        if (d->id < l->first_domain || d->building)
             continue;
         if (n == l->max_domains) {
             domain_put(d);

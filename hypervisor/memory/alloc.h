@@ -14,7 +14,8 @@
 
 struct domain;
 
-/* Boot: gives frames of one node to the allocator. What is not Croft's RAM (no frame table, DOMID_IO) is left out. */
+/* Gives frames of one node to the allocator: at boot, and when what lay in them is no longer needed (one caller at a time). What is not
+ * Croft's RAM (no frame table, DOMID_IO) is left out. */
 void alloc_add_range(mfn_t start, uint64_t count, unsigned node);
 mfn_t alloc_frames(unsigned order, unsigned node); /* zeroed, owner DOMID_CROFT, one reference; INVALID_MFN if none */
 void free_frames(mfn_t start, unsigned order);     /* what alloc_frames gave; not for domains' frames */

@@ -1,6 +1,7 @@
 /*
  * The audit: walks every frame and every page table and checks the invariants of memory/frame.h against what the tables say.
- * It needs 8 bytes a frame for a while, and a machine where nobody changes tables: domains are paused around it.
+ * It needs 8 bytes a frame for a while, and a machine where nobody changes tables: domains are paused around it, and nobody else has
+ * domain_work_lock.
  */
 #include "domain/domain.h"
 #include "hvm/hvm.h"
@@ -281,7 +282,7 @@ static void check(struct audit *a, mfn_t m)
         compare(a, m);
 }
 
-unsigned frame_audit(void)
+static unsigned audit(void)
 {
     struct audit a = {0};
     uint64_t bytes = DIV_ROUND_UP(max_frame, CHUNK_FRAMES) * sizeof(struct seen *);
@@ -292,6 +293,7 @@ unsigned frame_audit(void)
         log_error("audit: no memory for it\n");
         return 1;
     }
+    spin_lock(&domain_work_lock);
     /* None comes or goes without domain_list_lock, but with it held nobody can be waited for: so pause first. */
     for (d = domain_next(NULL); d; d = domain_next(d))
         if (d != current->domain) {
@@ -312,10 +314,26 @@ unsigned frame_audit(void)
             d->paused_for_audit = false;
             domain_unpause(d);
         }
+    spin_unlock(&domain_work_lock);
     for (uint64_t i = 0; i < bytes / sizeof(struct seen *); i++)
         if (a.chunks[i])
             free_pages(a.chunks[i], 0);
     heap_free(a.chunks);
     log_info("audit: %u findings\n", a.findings);
     return a.findings;
+}
+
+/* One at a time: a second one would wait for the first, which waits for the vcpu that made the call. */
+unsigned frame_audit(void)
+{
+    static bool at_work;
+    unsigned findings;
+
+    if (__atomic_exchange_n(&at_work, true, __ATOMIC_ACQUIRE)) {
+        log_error("audit: there is one already\n");
+        return 1;
+    }
+    findings = audit();
+    __atomic_store_n(&at_work, false, __ATOMIC_RELEASE);
+    return findings;
 }

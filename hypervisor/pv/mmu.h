@@ -5,8 +5,8 @@
 #include "domain/domain.h"
 #include "memory/map.h"
 
-/* Makes 'root' (owned by v's domain, filled in) the kernel root of a vcpu that does not run: validates the whole tree
- * (not preemptible: builder only), pins it and takes a typed reference. Errors as mmuext_op. */
+/* Makes 'root' (owned by v's domain, filled in) the kernel root of a vcpu that does not run: validates the whole tree, pins it and
+ * takes a typed reference. -ERESTART: preempted, call again. Other errors as mmuext_op. For Croft's own builder. */
 int mmu_set_initial_root(struct vcpu *v, mfn_t root);
 /* The domain whose frames or page tables a call names, with a reference; others than its own need privilege. -EPERM, -ESRCH. */
 long mmu_domain_get(unsigned domid, struct domain **d);

@@ -386,17 +386,19 @@ long hypercall_mmuext_op(uint64_t a_ops, uint64_t a_count, uint64_t a_done, uint
 
 int mmu_set_initial_root(struct vcpu *v, mfn_t root)
 {
-    struct mmu_context c = {.frames = v->domain};
+    struct mmu_context c = {.frames = v->domain, .held = &v->pv.held};
     int rc;
 
     c.l = domain_mm_lock(v->domain);
     /* The ABI hands the first tables over pinned: the guest unpins them when it has its own. */
     rc = (int)pin(&c, root, FRAME_L4);
+    if (c.held->kept && rc != MMU_RESTART)
+        mmu_drop_kept(&c);
     if (!rc)
         rc = table_get(&c, root, FRAME_L4);
     domain_mm_unlock(c.l);
     if (rc)
-        return rc;
+        return rc == MMU_RESTART ? -ERESTART : rc;
     v->pv.kernel_root = root;
     v->pv.kernel_cr3 = root.n << PAGE_SHIFT;
     return 0;

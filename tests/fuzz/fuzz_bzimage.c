@@ -10,12 +10,12 @@
 #include "boot/payload.h"
 #include "memory/alloc.h"
 
-#define MAX_FUZZ_ORDER 10 /* 4 MiB: larger ones only take time */
+#define MAX_FUZZ_SIZE (4UL << 20) /* larger ones only take time */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-void *alloc_pages(unsigned order) { return order <= MAX_FUZZ_ORDER ? calloc(1, PAGE_SIZE << order) : NULL; }
-void free_pages(void *p, unsigned order) { free(p); }
+void *heap_alloc(size_t size) { return size <= MAX_FUZZ_SIZE ? calloc(1, size) : NULL; }
+void heap_free(void *p) { free(p); }
 void decompress_begin(void) {}
 void decompress_end(void) {}
 

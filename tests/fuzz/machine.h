@@ -72,7 +72,7 @@ uint64_t host_l4[512];
 struct boot_info boot_info;
 struct acpi_info acpi_info;
 struct list domain_list;
-spinlock_t domain_list_lock;
+spinlock_t domain_list_lock, domain_work_lock;
 struct domain *domain0;
 cpumask_t cpu_online;
 volatile uint64_t tlb_clock;
@@ -308,6 +308,7 @@ void pirq_guest_set_affinity(struct domain *d, unsigned pirq, unsigned vcpu) {}
 void pirq_guest_eoi(struct domain *d, unsigned pirq) {}
 void time_move_shared_info(struct domain *d, struct shared_info *to) { d->shared_info = to; }
 void guest_console_destroy(struct domain *d) {}
+void restart_look(void) {}
 void guest_console_kick(struct domain *d) {}
 void cpu_policy_destroy(struct domain *d) {}
 void fpu_free(struct vcpu *v) {}
@@ -411,7 +412,11 @@ static void start_domain(unsigned n, uint64_t *root)
     }
     for (unsigned i = 0; i < 3; i++)
         ram[m[i]][0] = entry(m[i + 1], RW);
-    REQUIRE(mmu_set_initial_root(d->vcpus[0], MFN(m[0])) == 0 && mmu_set_roots(d->vcpus[1], MFN(m[0]), MFN(0)) == 0);
+    int rc;
+
+    while ((rc = mmu_set_initial_root(d->vcpus[0], MFN(m[0]))) == -ERESTART)
+        ;
+    REQUIRE(rc == 0 && mmu_set_roots(d->vcpus[1], MFN(m[0]), MFN(0)) == 0);
     *root = m[0];
 }
 

@@ -23,10 +23,28 @@ def test_a_domain_without_tools(dom0):
         dom0.expect(r"\(alone\) tiny: up after", 200)
     assert re.search(r"^\S+ +1 +160 +1 +[-rb]", dom0.run("xl list"), re.M)
     dom0.run("xl pause 1; xl unpause 1; xl vcpu-pin 1 all 0 all")
+    # It reboots: Croft starts it anew, under the next number, as it was.
+    free = dom0.free_pages()
+    dom0.keyboard_to("domain alone")
+    dom0.send("reboot -f\n")
+    dom0.expect(r"d2, domain alone, starts", 120)
+    dom0.expect(r"\(alone\) tiny: up after", 200)
+    dom0.keyboard_to("domain 0")
+    dom0.run("true")
+    assert re.search(r"^\S+ +2 +160 +1 +[-rb]", dom0.run("xl list"), re.M)
+    assert not re.search(r"^\S+ +1 ", dom0.run("xl list"), re.M)
+    dom0.expect_free_pages(free)
+    dom0.keyboard_to("Croft")
+    dom0.send("a")
+    dom0.expect(r"audit: 0 findings", 120)
+    dom0.keyboard_to("domain 0")
+    # What the tools destroy stays so, and what was kept to start it anew is free as well.
     before = int(dom0.run("xl info free_memory"))
-    dom0.run("xl destroy 1")
-    dom0.wait_until("! xl list 1", 60)
-    assert int(dom0.run("xl info free_memory")) >= before + 160
+    dom0.run("xl destroy 2")
+    dom0.wait_until("! xl list 2", 60)
+    dom0.wait_until("xl dmesg | grep 'domain alone is gone'", 60)
+    assert int(dom0.run("xl info free_memory")) >= before + 160 + 20
+    assert "d3, domain alone" not in dom0.console()
 
 
 def test_questions(dom0):

@@ -6,19 +6,9 @@ import pytest
 
 from machine import guest_modules
 
-SWITCH = "\x01\x01\x01"
-
-
-def keyboard_to(m, whom):
-    for _ in range(4):
-        m.send(SWITCH)
-        if m.expect(r"the keyboard is (\S+ ?\S+)'s now", 30).group(1) == whom:
-            return
-    raise AssertionError(f"the keyboard never gets to {whom}")
-
 
 def audit(m):
-    keyboard_to(m, "Croft")
+    m.keyboard_to("Croft")
     m.send("a")
     m.expect(r"audit: 0 findings", 120)
 
@@ -30,16 +20,16 @@ def test_two_domains_and_no_domain_0(machine, boot):
                                       "domain=two memory=160M vcpus=2 cpus=1 type=pvh -- console=hvc0 quiet"))
     up = {m.expect(r"\((one|two)\) tiny: up after", 200).group(1) for _ in range(2)}
     assert up == {"one", "two"}
-    keyboard_to(m, "domain two")
+    m.keyboard_to("domain two")
     m.send("echo cpus $(nproc) $((6 * 7)) $(cat /sys/hypervisor/guest_type)\n")
     m.expect(r"\n\(two\) cpus 2 42 PVH\r?\n", 60)
     audit(m)
-    keyboard_to(m, "domain one")
+    m.keyboard_to("domain one")
     m.send("free -m | grep Mem; poweroff -f\n")
     total = int(m.expect(r"\n\(one\) Mem: +(\d+)", 60).group(1))
     assert 80 < total < 192
     m.expect(r"\(CROFT\) d1 shut down: power off", 60)
-    keyboard_to(m, "domain two")
+    m.keyboard_to("domain two")
     m.send("poweroff -f\n")
     m.expect(r"\(CROFT\) d2 shut down: power off", 60)
     m.expect(r"\(CROFT\) all domains have ended", 30)
@@ -61,7 +51,7 @@ def test_pvh_vcpus(machine, vcpus, cpus):
     m.expect(rf"\(pvh\) off 0,2-{vcpus - 1}\r?\n", 60)
     m.expect(rf"\(pvh\) on 0-{vcpus - 1}\r?\n", 60)
     audit(m)
-    keyboard_to(m, "domain pvh")
+    m.keyboard_to("domain pvh")
     m.send("reboot -f\n")
     m.expect(r"\(CROFT\) d1 shut down: reboot", 60)
     for line in m.console().splitlines():

@@ -87,6 +87,26 @@ static void guests(void **state)
     assert_string_equal(found.guests[1].cmdline, "domain=x memory=y");
 }
 
+static void ends(void **state)
+{
+    const struct boot_domain *g = found.guests;
+
+    assert_true(PARSE("domain=a", "domain=b on_poweroff=restart on_reboot=preserve on_crash=restart restarts=0",
+                      "domain=c on_reboot=destroy restarts=unlimited", "domain=d on_crash=preserve restarts=1000000 --",
+                      "domain=e on_reboot=destroy on_poweroff=restart",
+                      "domain=f on_reboot=preserve on_crash=restart"));
+    assert_true(g[0].on_poweroff == BOOT_DESTROY && g[0].on_reboot == BOOT_RESTART && g[0].on_crash == BOOT_DESTROY);
+    assert_int_equal(g[0].restarts, 5);
+    assert_true(g[1].on_poweroff == BOOT_RESTART && g[1].on_reboot == BOOT_PRESERVE && g[1].on_crash == BOOT_RESTART);
+    assert_int_equal(g[1].restarts, 0);
+    assert_true(g[2].on_poweroff == BOOT_DESTROY && g[2].on_reboot == BOOT_DESTROY && g[2].on_crash == BOOT_DESTROY);
+    assert_true(g[2].restarts == BOOT_RESTARTS_UNLIMITED);
+    assert_true(g[3].on_crash == BOOT_PRESERVE);
+    assert_int_equal(g[3].restarts, 1000000);
+    assert_true(boot_domain_may_restart(&g[0]) && boot_domain_may_restart(&g[1]) && !boot_domain_may_restart(&g[2]) &&
+                boot_domain_may_restart(&g[3]) && boot_domain_may_restart(&g[4]) && boot_domain_may_restart(&g[5]));
+}
+
 static void as_many_as_modules(void **state)
 {
     char text[BOOT_MAX_MODULES][32];
@@ -121,6 +141,14 @@ static void refusals(void **state)
     REFUSED("domain=x cpus=18446744073709551615 --", "is malformed");
     REFUSED("domain=x type=hvm --", "'type=hvm' is malformed: give pv or pvh");
     REFUSED("domain=x type= --", "'type=' is malformed");
+    REFUSED("domain=x on_crash=reboot --", "'on_crash=reboot' is malformed: give destroy, restart or preserve");
+    REFUSED("domain=x on_reboot= --", "'on_reboot=' is malformed: give destroy, restart or preserve");
+    REFUSED("domain=x on_poweroff=restarts --", "'on_poweroff=restarts' is malformed");
+    REFUSED("domain=x on_watchdog=destroy --", "the word 'on_watchdog' is not known");
+    REFUSED("domain=x restarts=-1 --", "'restarts=-1' is malformed: give 0 to 1000000, or unlimited");
+    REFUSED("domain=x restarts=1000001 --", "'restarts=1000001' is malformed");
+    REFUSED("domain=x restarts=4294967295 --", "'restarts=4294967295' is malformed");
+    REFUSED("domain=x restarts= --", "'restarts=' is malformed");
     REFUSED("domain=x root=/dev/vda1",
             "the word 'root' is not known: the kernel's own command line comes behind \"--\"");
     REFUSED("domain=x 0123456789012345678901234567890123456789012345678901234567890123 --",
@@ -132,10 +160,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(domain_0_alone),
-        cmocka_unit_test(guests),
-        cmocka_unit_test(as_many_as_modules),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(domain_0_alone),     cmocka_unit_test(guests),   cmocka_unit_test(ends),
+        cmocka_unit_test(as_many_as_modules), cmocka_unit_test(refusals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,7 +155,10 @@ static void an_empty_domain(void **state)
     for (unsigned i = 0; i < DOMAIN_FRAMES; i++) /* all but the root's tables go */
         if (role_level(i) && i > ROOT_L1)
             assert_true(frame_release(MFN(dom_mfn(1, i)), D2));
+    D2->from_modules = true;
+    looks_for_ended = 0;
     assert_int_equal(destroy_all(), 1);
+    assert_int_equal(looks_for_ended, 1);
     assert_true(gone());
     assert_int_equal(left_of_2(), 0);
     assert_int_equal(removed_vcpus, 2);

@@ -96,10 +96,17 @@ void domain_put(struct domain *d) { d->refs--; }
 bool domain_id_in_use(domid_t id) { return id < 3 && there[id]; }
 static bool no_memory;
 static unsigned created_id;
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
+domid_t domain_new_id(void)
+{
+    for (domid_t id = 1; id < 3; id++)
+        if (!there[id])
+            return id;
+    return 0;
+}
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, unsigned flags)
 {
     created_id = id;
-    assert_false(is_hardware);
+    assert_int_equal(flags, 0);
     if (no_memory || id > 2 || there[id])
         return NULL;
     doms[id] = (struct domain){.id = id, .refs = 1, .vcpu_count = max_vcpus, .node = NODE_ANY};

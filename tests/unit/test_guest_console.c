@@ -209,6 +209,54 @@ static void names(void **state)
     guest_console_destroy(&domains[1]);
 }
 
+/* A domain that is started anew finds the place that it had, whoever else has come and gone. */
+static void the_same_place(void **state)
+{
+    char name[BOOT_DOMAIN_NAME], other[16];
+    uint32_t port;
+
+    begin();
+    guest_console_destroy(&domains[0]);
+    guest_console_destroy(&domains[1]);
+    assert_int_equal(guest_console_create(&domains[1], "two", MFN(1), &port), 0);
+    assert_false(guest_console_name(0, name));
+    assert_true(guest_console_name(1, name));
+    assert_int_equal(guest_console_create(&domains[0], "one", MFN(0), &port), 0);
+    assert_true(guest_console_name(0, name));
+    assert_string_equal(name, "one");
+    /* Names without end: one that has a place no more gives it up. */
+    for (unsigned i = 0; i < 3 * GUEST_CONSOLES; i++) {
+        guest_console_destroy(&domains[2]);
+        snprintf(other, sizeof(other), "other%u", i);
+        assert_int_equal(guest_console_create(&domains[2], other, MFN(2), &port), 0);
+    }
+    guest_console_destroy(&domains[1]);
+    assert_int_equal(guest_console_create(&domains[1], "two", MFN(1), &port), 0);
+    assert_true(guest_console_name(1, name));
+    assert_string_equal(name, "two");
+    end();
+}
+
+/* What was written before the domain's end comes out, though it says nothing of it. */
+static void drained(void **state)
+{
+    unsigned rounds = 0;
+
+    begin();
+    assert_true(guest_console_drained(&domains[0]));
+    for (unsigned i = 0; i < 1000; i++)
+        ring(0)->out[ring(0)->out_prod++ % sizeof(ring(0)->out)] = i % 50 == 49 ? '\n' : 'x';
+    ring(0)->out[ring(0)->out_prod++ % sizeof(ring(0)->out)] = 'y';
+    for (; !guest_console_drained(&domains[0]); rounds++)
+        assert_int_equal(tick(), 1);
+    assert_in_range(rounds, 1000 / 64, 1000 / 64 + 2);
+    assert_int_equal(shown, 20 * (strlen("(one) ") + 50) + strlen("(one) y"));
+    assert_true(guest_console_drained(&domains[1]));
+    guest_console_destroy(&domains[0]);
+    assert_true(guest_console_drained(&domains[0]));
+    end();
+}
+
 static void refusals(void **state)
 {
     uint32_t port;
@@ -266,9 +314,9 @@ static void rings_that_lie(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines),          cmocka_unit_test(no_mixing), cmocka_unit_test(long_line),
-        cmocka_unit_test(typing),         cmocka_unit_test(names),     cmocka_unit_test(refusals),
-        cmocka_unit_test(rings_that_lie),
+        cmocka_unit_test(lines),   cmocka_unit_test(no_mixing), cmocka_unit_test(long_line),
+        cmocka_unit_test(typing),  cmocka_unit_test(names),     cmocka_unit_test(the_same_place),
+        cmocka_unit_test(drained), cmocka_unit_test(refusals),  cmocka_unit_test(rings_that_lie),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

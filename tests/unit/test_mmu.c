@@ -426,6 +426,45 @@ static void pin_a_tree(void **state)
 }
 
 /* A fault in the last leaf: nothing of the tree stays. */
+/* The builder's own: whatever more urgent there is, each slice makes progress, and nothing of the way is left. */
+static void first_root_in_slices(void **state)
+{
+    struct vcpu *v = D1->vcpus[1];
+    uint64_t root = build_tree();
+    unsigned slices = 1;
+    int rc;
+
+    assert_true(mmu_release_vcpu(v));
+    check_all();
+    preempt = always;
+    for (; (rc = mmu_set_initial_root(v, MFN(root))) == -ERESTART; slices++) {
+        assert_non_null(v->pv.held.kept);
+        assert_int_equal(v->pv.kernel_root.n, 0);
+        check_all();
+    }
+    preempt = NULL;
+    assert_int_equal(rc, 0);
+    assert_true(slices > 3);
+    assert_true(!v->pv.held.kept && !v->pv.held.doomed);
+    assert_int_equal(v->pv.kernel_root.n, root);
+    assert_true(type_of(root) & TYPE_PINNED);
+    assert_int_equal(TYPE_COUNT(type_of(root)), 2);
+    check_all();
+    /* One that cannot be: nothing is left of it either. */
+    assert_true(mmu_release_vcpu(v));
+    assert_int_equal(mmuext(MMUEXT_UNPIN_TABLE, root), 0);
+    at(root)[1] = entry(DATA(0), RW | PTE_PSE);
+    preempt = always;
+    while ((rc = mmu_set_initial_root(v, MFN(root))) == -ERESTART)
+        check_all();
+    preempt = NULL;
+    assert_int_equal(rc, -EINVAL);
+    assert_int_equal(v->pv.kernel_root.n, 0);
+    assert_true(mmu_release_vcpu(v));
+    for (unsigned i = 0; i < TREE_TABLES; i++)
+        assert_int_equal(TYPE_COUNT(type_of(spare(i))), 0);
+}
+
 static void pin_a_tree_with_a_fault(void **state)
 {
     uint64_t root = build_tree(), last = spare(TREE_TABLES - 1);
@@ -861,6 +900,7 @@ int main(int argc, char **argv)
         TEST(machine_to_physical),
         TEST(batches_stop_at_the_first_error),
         TEST(batches_in_slices),
+        TEST(first_root_in_slices),
         TEST(update_by_address),
         TEST(update_of_hypervisor_addresses),
         TEST(update_with_device_memory),

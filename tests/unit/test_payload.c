@@ -20,16 +20,16 @@
 static bool no_memory;
 static unsigned pages_out, inside;
 
-void *alloc_pages(unsigned order)
+void *heap_alloc(size_t size)
 {
-    if (no_memory || order > MAX_ORDER)
+    if (no_memory || size > PAGE_SIZE << MAX_ORDER)
         return NULL;
     pages_out++;
-    return calloc(1, PAGE_SIZE << order);
+    return calloc(1, size);
 }
-void free_pages(void *p, unsigned order)
+void heap_free(void *p)
 {
-    pages_out--;
+    pages_out -= p != NULL;
     free(p);
 }
 void decompress_begin(void) { inside++; }

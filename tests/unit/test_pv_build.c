@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <zlib.h>
 
 #include "fake_boot.h"
 #include "make_elf.h"
@@ -79,8 +80,6 @@ mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned no
 uint64_t alloc_free_count(void) { return (pieces - next_piece) << PIECE_ORDER; }
 uint64_t alloc_total_count(void) { return pieces << PIECE_ORDER; }
 void alloc_add_range(mfn_t start, uint64_t count, unsigned node) { given_back += count; }
-void *alloc_pages(unsigned order) { return calloc(1, PAGE_SIZE << order); }
-void free_pages(void *p, unsigned order) { free(p); }
 void *heap_alloc(size_t size) { return calloc(1, size); }
 void heap_free(void *p) { free(p); }
 
@@ -88,8 +87,11 @@ static struct domain the_domain;
 static struct vcpu the_vcpus[MAX_VCPUS];
 static struct shared_info *shared = (struct shared_info *)(ram + (1000 << 12));
 
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, unsigned flags)
 {
+    bool is_hardware = flags == DOMAIN_HARDWARE;
+
+    assert_true(is_hardware || flags == DOMAIN_BUILDING);
     memset(&the_domain, 0, sizeof(the_domain));
     memset(the_vcpus, 0, sizeof(the_vcpus));
     memset(shared, 0, PAGE_SIZE);
@@ -115,10 +117,11 @@ struct vcpu *vcpu_create(struct domain *d, unsigned id, unsigned cpu)
     return d->vcpus[id] = v;
 }
 static mfn_t root;
+static unsigned root_steps; /* it is preempted so often */
 int mmu_set_initial_root(struct vcpu *v, mfn_t m)
 {
     root = m;
-    return 0;
+    return root_steps && root_steps-- ? -ERESTART : 0;
 }
 static cpumask_t affinity;
 int vcpu_set_affinity(struct vcpu *v, const cpumask_t *mask)
@@ -176,6 +179,30 @@ static void add_module(const void *bytes, size_t n, uint64_t at, const char *tex
 }
 
 static struct boot_domains found;
+static struct boot_image image; /* of the last domain */
+static unsigned steps_taken;
+
+static struct domain *build_from(struct boot_image *from, domid_t id, bool at_boot)
+{
+    struct domain *d = NULL;
+    int rc;
+
+    pv_build_begin(from, id, at_boot);
+    for (steps_taken = 1; (rc = pv_build_step(&d)) == -ERESTART; steps_taken++)
+        ;
+    assert_null(b.runs);
+    if (rc)
+        boot_fail("%s", build_error_text());
+    return d;
+}
+
+static struct domain *build_one(const struct boot_domain *what, domid_t id)
+{
+    memset(&image, 0, sizeof(image));
+    if (boot_image_unpack(&image, what))
+        boot_fail("%s", build_error_text());
+    return build_from(&image, id, true);
+}
 
 static void build(void)
 {
@@ -184,9 +211,9 @@ static void build(void)
     memset(&found, 0, sizeof(found));
     assert_true(boot_domains_parse(&boot_info, &found, error, sizeof(error)));
     for (unsigned i = 0; i < found.count; i++)
-        pv_build(&found.guests[i], (domid_t)(i + 1));
+        build_one(&found.guests[i], (domid_t)(i + 1));
     if (found.domain0.kernel)
-        domain0 = pv_build(&found.domain0, 0);
+        domain0 = build_one(&found.domain0, 0);
 }
 
 static struct start_info *start_info(void) { return (struct start_info *)seen(the_vcpus[0].regs.rsi); }
@@ -358,6 +385,107 @@ static void without_tools(void **state)
     assert_int_equal(si->store_evtchn, 0);
 }
 
+/* Built once more from what was kept, as when it is started anew: more in a step than is good for others is not done. */
+static void anew(void **state)
+{
+    uint64_t modules;
+
+    machine_reset();
+    made_kernel(&made);
+    add_module(made.bytes, made.size, 0, "domain=one memory=12M vcpus=2 -- console=hvc0 x");
+    add_module(initrd, sizeof(initrd), 0x20000, "initrd");
+    build();
+    check_domain(12 * 256);
+    assert_true(image.keep);
+    modules = made.size / PAGE_SIZE + sizeof(initrd) / PAGE_SIZE;
+    assert_int_equal(boot_image_pages(&image), modules);
+    assert_int_equal(given_back, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        next_piece = 0; /* the one before was destroyed */
+        fake_log_clear();
+        root_steps = 5 * i;
+        build_from(&image, 9, false);
+        assert_int_equal(root_steps, 0);
+        check_domain(12 * 256);
+        assert_string_equal((char *)start_info()->cmd_line, "console=hvc0 x");
+        assert_seen(start_info()->mod_start, initrd, sizeof(initrd));
+        assert_true(steps_taken > 12 * 256 >> PIECE_ORDER);
+    }
+    assert_int_equal(given_back, 0);
+    boot_image_free(&image);
+    assert_int_equal(given_back, modules);
+    assert_null(image.payload.pages);
+    /* Another one that may not be: nothing is kept. */
+    machine_reset();
+    add_module(made.bytes, made.size, 0, "domain=one memory=12M on_reboot=preserve --");
+    build();
+    assert_false(image.keep);
+    assert_int_equal(given_back, made.size / PAGE_SIZE);
+}
+
+/* A compressed kernel's module is of no use once it is unpacked. */
+static void anew_unpacked(void **state)
+{
+    static uint8_t packed[0x10000];
+    uLongf n = sizeof(packed) - 32;
+    z_stream z = {0};
+
+    machine_reset();
+    made_kernel(&made);
+    assert_int_equal(deflateInit2(&z, 0, Z_DEFLATED, 16 + MAX_WBITS, 9, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = made.bytes;
+    z.avail_in = (uInt)made.size;
+    z.next_out = packed;
+    z.avail_out = (uInt)n;
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    deflateEnd(&z);
+    assert_true(z.total_out > PAGE_SIZE);
+    add_module(packed, z.total_out, 0, "domain=one memory=12M on_crash=restart on_reboot=destroy");
+    build();
+    check_domain(12 * 256);
+    assert_int_equal(given_back, z.total_out / PAGE_SIZE);
+    assert_int_equal(boot_image_pages(&image), made.size / PAGE_SIZE);
+    memset(ram, 0xee, 1024 * PAGE_SIZE); /* somebody else's by now */
+    next_piece = 0;
+    build_from(&image, 9, false);
+    check_domain(12 * 256);
+    boot_image_free(&image);
+    assert_int_equal(given_back, z.total_out / PAGE_SIZE);
+}
+
+/* What fails later than at boot fails with an error, and what there is of the domain is for the caller to destroy. */
+static void anew_without_memory(void **state)
+{
+    struct domain *d = NULL;
+    int rc;
+
+    machine_reset();
+    made_kernel(&made);
+    add_module(made.bytes, made.size, 0, "domain=one memory=12M --");
+    build();
+    next_piece = pieces - 12 * 256 / (1 << PIECE_ORDER) + 1;
+    pv_build_begin(&image, 9, false);
+    while ((rc = pv_build_step(&d)) == -ERESTART)
+        ;
+    assert_int_equal(rc, -ENOMEM);
+    assert_null(d);
+    assert_string_equal(build_error_text(),
+                        "domain one: memory asks for 12 MiB, but only 11 MiB are free: give less\n");
+    next_piece = 0;
+    pv_build_begin(&image, 9, false);
+    do
+        rc = pv_build_step(&d);
+    while (rc == -ERESTART && !d);
+    next_piece = pieces - 1; /* others have it now */
+    while ((rc = pv_build_step(&d)) == -ERESTART)
+        ;
+    assert_int_equal(rc, -ENOMEM);
+    assert_ptr_equal(d, &the_domain);
+    assert_non_null(strstr(build_error_text(), "not enough free memory for domain one's kernel and initrd"));
+    assert_null(b.runs);
+    boot_image_free(&image);
+}
+
 static void framebuffer_and_limits(void **state)
 {
     machine_reset();
@@ -461,8 +589,13 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linux_like),    cmocka_unit_test(all_in_the_region),
-        cmocka_unit_test(without_tools), cmocka_unit_test(framebuffer_and_limits),
+        cmocka_unit_test(linux_like),
+        cmocka_unit_test(all_in_the_region),
+        cmocka_unit_test(without_tools),
+        cmocka_unit_test(framebuffer_and_limits),
+        cmocka_unit_test(anew),
+        cmocka_unit_test(anew_unpacked),
+        cmocka_unit_test(anew_without_memory),
         cmocka_unit_test(refusals),
     };
 

@@ -43,7 +43,8 @@ void decompress_end(void) {}
 
 /* ----- the allocator ----- */
 static uint64_t block[MOST_BLOCKS], blocks, huge, next_huge, small[MOST_BLOCKS * LARGE], smalls;
-static unsigned largest; /* order */
+static unsigned largest, most_allocated; /* orders: that there are; that was taken */
+static uint64_t freed_frames;            /* of modules */
 
 static void machine_reset(unsigned with_blocks, unsigned with_huge)
 {
@@ -52,7 +53,7 @@ static void machine_reset(unsigned with_blocks, unsigned with_huge)
     assert_int_equal(madvise(ram + GIB, RAM_SIZE - GIB, MADV_DONTNEED), 0); /* zero from here on */
     cpu_online.bits[0] = 3;
     largest = MAX_ORDER;
-    next_huge = smalls = 0;
+    next_huge = smalls = freed_frames = 0;
     huge = with_huge;
     for (blocks = 0; blocks < with_blocks; blocks++)
         block[blocks] = (MODULE_BLOCKS + blocks) * LARGE;
@@ -89,6 +90,7 @@ mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
     if (mfn_eq(m, INVALID_MFN))
         return m;
     d->tot_pages += 1UL << order;
+    most_allocated = max(most_allocated, order);
     if (order != 18)
         memset(mfn_to_virt(m), 0, PAGE_SIZE << order);
     return m;
@@ -96,13 +98,12 @@ mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
 uint64_t alloc_free_count(void) { return blocks * LARGE + smalls + huge * HUGE; }
 void alloc_add_range(mfn_t start, uint64_t count, unsigned node)
 {
+    freed_frames += count;
     for (uint64_t i = 0; i < count; i++) {
         memset(mfn_to_virt(MFN(start.n + i)), 0xdd, PAGE_SIZE);
         small[smalls++] = start.n + i;
     }
 }
-void *alloc_pages(unsigned order) { return calloc(1, PAGE_SIZE << order); }
-void free_pages(void *p, unsigned order) { free(p); }
 static bool heap_empty;
 void *heap_alloc(size_t size) { return heap_empty ? NULL : calloc(1, size); }
 void heap_free(void *p) { free(p); }
@@ -112,7 +113,7 @@ static struct domain the_domain;
 static struct hvm_domain the_hvm;
 static struct vcpu the_vcpus[MAX_VCPUS];
 
-struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, bool is_hardware)
+struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages, unsigned flags)
 {
     memset(&the_domain, 0, sizeof(the_domain));
     memset(&the_hvm, 0, sizeof(the_hvm));
@@ -120,7 +121,7 @@ struct domain *domain_create(domid_t id, unsigned max_vcpus, uint64_t max_pages,
     the_domain.id = id;
     the_domain.vcpu_count = max_vcpus;
     the_domain.max_pages = max_pages;
-    assert_false(is_hardware);
+    assert_int_equal(flags, DOMAIN_BUILDING);
     return &the_domain;
 }
 int grant_init_domain(struct domain *d, uint32_t max_frames, uint32_t max_maptrack_frames, unsigned max_version)
@@ -263,6 +264,22 @@ static void add_module(const void *bytes, size_t n, uint64_t at, const char *tex
     strlcpy(m->cmdline, text, sizeof(m->cmdline));
 }
 
+static struct boot_image image;
+static unsigned steps_taken;
+
+static void build_from_image(domid_t id, bool at_boot)
+{
+    struct domain *d = NULL;
+    int rc;
+
+    pvh_build_begin(&image, id, at_boot);
+    for (steps_taken = 1; (rc = pvh_build_step(&d)) == -ERESTART; steps_taken++)
+        ;
+    if (rc)
+        boot_fail("%s", build_error_text());
+    assert_ptr_equal(d, &the_domain);
+}
+
 static void build(const char *words, size_t with_initrd)
 {
     char error[200];
@@ -274,7 +291,10 @@ static void build(const char *words, size_t with_initrd)
     memset(&found, 0, sizeof(found));
     assert_true(boot_domains_parse(&boot_info, &found, error, sizeof(error)));
     assert_true(found.guests[0].pvh);
-    assert_ptr_equal(pvh_build(&found.guests[0], 5), &the_domain);
+    memset(&image, 0, sizeof(image));
+    if (boot_image_unpack(&image, &found.guests[0]))
+        boot_fail("%s", build_error_text());
+    build_from_image(5, true);
 }
 
 /* ----- what is so for each domain ----- */
@@ -388,7 +408,7 @@ static void tight(void **state)
 {
     machine_reset(11, 0);
     make_kernel();
-    build("domain=one type=pvh memory=24M --", sizeof(initrd));
+    build("domain=one type=pvh memory=24M on_reboot=destroy --", sizeof(initrd));
     check_domain(24 * MIB, "");
     assert_int_equal(pieces_of(LARGE), 11);
     assert_int_equal(pieces_of(1), LARGE + 3);
@@ -396,7 +416,7 @@ static void tight(void **state)
     machine_reset(11, 0);
     largest = 0;
     make_kernel();
-    build("domain=one type=pvh memory=24M --", sizeof(initrd));
+    build("domain=one type=pvh memory=24M on_reboot=destroy --", sizeof(initrd));
     check_domain(24 * MIB, "");
     assert_int_equal(pieces_of(LARGE), 0);
 }
@@ -418,6 +438,67 @@ static void large(void **state)
     check_domain(3080 * MIB, "");
     assert_int_equal(pieces_of(HUGE), 3);
     assert_int_equal(pieces_of(LARGE), 4);
+}
+
+/* Built once more from what was kept, as when it is started anew */
+static void anew(void **state)
+{
+    uint64_t modules;
+
+    machine_reset(20, 1);
+    make_kernel();
+    build("domain=one type=pvh memory=9M vcpus=2 -- x", sizeof(initrd));
+    check_domain(9 * MIB, "x");
+    assert_true(image.keep);
+    modules = (0x3210 + made.size) / PAGE_SIZE - 4 + sizeof(initrd) / PAGE_SIZE;
+    assert_int_equal(boot_image_pages(&image), modules);
+    assert_non_null(strstr(fake_log, " KiB of it and its initrd stay in memory, to start it anew\n"));
+    for (unsigned i = 0; i < 3; i++) {
+        fake_log_clear();
+        most_allocated = 0;
+        build_from_image(6, false);
+        check_domain(9 * MIB, "x");
+        assert_int_equal(the_domain.id, 6);
+        assert_int_equal(most_allocated, 9); /* orders: more takes too long to clear */
+        assert_true(steps_taken > 4 + sizeof(initrd) / (256 * KIB));
+    }
+    assert_int_equal(freed_frames, 0);
+    boot_image_free(&image);
+    assert_int_equal(freed_frames, modules);
+    /* With no policy that restarts nothing is kept. */
+    machine_reset(20, 0);
+    make_kernel();
+    build("domain=one type=pvh memory=9M on_reboot=destroy", sizeof(initrd));
+    assert_false(image.keep);
+    assert_int_equal(freed_frames, modules);
+}
+
+/* What fails later than at boot fails with an error, and what there is of the domain is for the caller to destroy. */
+static void anew_without_memory(void **state)
+{
+    struct domain *d = NULL;
+    int rc;
+
+    machine_reset(20, 0);
+    make_kernel();
+    build("domain=one type=pvh memory=9M", sizeof(initrd));
+    blocks = smalls = 0;
+    pvh_build_begin(&image, 6, false);
+    while ((rc = pvh_build_step(&d)) == -ERESTART)
+        ;
+    assert_int_equal(rc, -ENOMEM);
+    assert_null(d);
+    assert_string_equal(build_error_text(), "domain one: memory asks for 9 MiB, but only 0 MiB are free: give less\n");
+    machine_reset(20, 0);
+    boot_info.module_count = 2;
+    most_mappings = 3;
+    pvh_build_begin(&image, 6, false);
+    while ((rc = pvh_build_step(&d)) == -ERESTART)
+        ;
+    most_mappings = ARRAY_SIZE(mapping);
+    assert_int_equal(rc, -ENOMEM);
+    assert_ptr_equal(d, &the_domain);
+    assert_non_null(strstr(build_error_text(), "not enough memory for the page tables of domain one"));
 }
 
 /* ----- refusals ----- */
@@ -488,7 +569,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_initrd), cmocka_unit_test(odd_size), cmocka_unit_test(tight),
-        cmocka_unit_test(large),       cmocka_unit_test(refusals),
+        cmocka_unit_test(large),       cmocka_unit_test(anew),     cmocka_unit_test(anew_without_memory),
+        cmocka_unit_test(refusals),
     };
 
     srand(5);
