@@ -45,7 +45,7 @@ static struct percpu cpu;
 static struct pod *const pod = &hvm1.p2m.pod;
 
 struct list domain_list;
-spinlock_t domain_list_lock;
+spinlock_t domain_list_lock, domain_work_lock;
 struct cpu_features cpu_features;
 cpumask_t cpu_online;
 volatile uint64_t tlb_clock = 1;
