@@ -171,7 +171,7 @@ class Machine:
         """Switches the keyboard until it is Croft's, "domain 0"'s, or "domain NAME"'s."""
         for _ in range(20):
             self.send("\x01\x01\x01")
-            if self.expect(r"the keyboard is (\S+|domain \S+)'s now", 30).group(1) == whom:
+            if self.expect(r"the keyboard is (\S+|domain \S+)'s now[^\n]*\n", 30).group(1) == whom:
                 return
         raise Trouble(f"{self.name}: the keyboard never gets to {whom}")
 
