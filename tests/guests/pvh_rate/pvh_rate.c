@@ -13,7 +13,7 @@
 #define LVT_MASKED 0x10000U
 #define TIMER_VECTOR 0x50
 #define UPCALL_VECTOR 0x60
-#define QUIET_TICKS 500000000UL /* for what has started the domain to come to rest */
+#define QUIET_ROUNDS 100000000U /* for what has started the domain to come to rest */
 #define FAR_TICKS 100000000000UL
 
 static unsigned bad;
@@ -93,10 +93,8 @@ static void measure_calls(void)
 
 GUEST("pvh_rate")
 {
-    uint64_t start = tsc_read();
-
-    while (tsc_read() - start < QUIET_TICKS)
-        asm volatile("pause");
+    for (unsigned i = 0; i < QUIET_ROUNDS; i++)
+        asm volatile("");
     rate_measure_empty_loop();
     measure_processor();
     if (kit_on_xen)
