@@ -335,13 +335,14 @@ def test_memory_below_maxmem(dom0, free_at_start):
     dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +12[89] '", 60)
     with dom0.guest_console("low") as guest:
         guest.login(TINY)
-        digest = guest.run("head -c 24M /dev/urandom >/kept; md5sum </kept", 60)
+        digest = guest.run("dd if=/dev/urandom of=/kept bs=1M count=24 2>/dev/null; md5sum </kept", 60)
+        assert guest.run("wc -c </kept") == str(24 << 20)
     small = mem_total(dom0, "low")
     dom0.run("xl mem-set low 200")
     dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +(199|200|201) '", 60)
     assert 70 <= mem_total(dom0, "low") - small <= 74
     with dom0.guest_console("low") as guest:  # all that it has can be used
-        guest.run("head -c 70M /dev/urandom >/much; rm /much", 120)
+        guest.run("dd if=/dev/urandom of=/much bs=1M count=70 2>/dev/null && rm /much", 120)
         assert guest.run("md5sum </kept", 60) == digest
     dom0.run("xl mem-set low 112")
     dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +11[123] '", 60)
@@ -357,7 +358,7 @@ def test_save_and_restore_below_maxmem(dom0):
     dom0.run("xl save low /root/low; xl restore /root/low", timeout=240)
     with dom0.guest_console("low") as guest:
         assert guest.run("md5sum </kept", 60) == digest
-        guest.run("head -c 24M /dev/urandom >/more; rm /more", 60)
+        guest.run("dd if=/dev/urandom of=/more bs=1M count=8 2>/dev/null && rm /more", 60)
     dom0.run("xl mem-set low 160")
     dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +(159|160|161) '", 60)
     dom0.audit()
@@ -370,7 +371,7 @@ def test_a_guest_that_does_not_balloon(dom0, request):
     if "pvh" not in request.node.name:
         pytest.skip("a PV guest is given no more than it has")
     dom0.run("xl dmesg -c >/dev/null")
-    use = "mkdir,/m;mount,-t,tmpfs,-o,size=95%,t,/m;head,-c,200M,/dev/urandom>/m/x"
+    use = "mkdir,/m;mount,-t,tmpfs,-o,size=95%,t,/m;dd,if=/dev/urandom,of=/m/x,bs=1M,count=200"
     dom0.create("tiny", "'name=\"greedy\"' 'vif=[]' memory=128 maxmem=256 "
                 f"'extra=\"console=hvc0 quiet initcall_blacklist=balloon_init tiny.run={use}\"'")
     dom0.destroyed("greedy", 180)
