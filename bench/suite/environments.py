@@ -47,6 +47,10 @@ class Environment:
         """What is unpacked into RAM as the root of the first system"""
         return os.path.join(OUT, "pair.cpio" if self.pair else "host.cpio" if self.host else "bench.cpio")
 
+    def small(self):
+        """The same with busybox, bench/suite/micro and bench/work alone: booted soon, for micro rows and those of bench/pvh"""
+        return os.path.join(OUT, "pvh.cpio" if self.host else "small.cpio")
+
     def command(self, clock, words, root=None):
         """QEMU's arguments that say what is started; words: for the kernel's command line, of the measured Linux in the end.
         root: another archive than the usual one."""
