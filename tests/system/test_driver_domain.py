@@ -65,7 +65,8 @@ def test_its_death_breaks_only_its_devices(dom0, client):
                   "(while :; do head -c 2097152 /dev/xvda | md5sum >>/run/read; echo 3 >/proc/sys/vm/drop_caches; done) & "
                   "(i=16; while [ $i -lt 32 ]; do dd if=/run/block of=/dev/xvda bs=1M seek=$i conv=fsync,notrunc || break; "
                   "i=$((i == 31 ? 16 : i + 1)); echo $i >>/run/wrote; done) >/dev/null 2>&1 & "
-                  "(while :; do wget -q -O /dev/null http://10.8.0.1:8000/file; done) >/dev/null 2>&1 & sleep 10")
+                  "(while :; do wget -q -O /dev/null http://10.8.0.1:8000/file; done) >/dev/null 2>&1 & "
+                  "for i in $(seq 60); do sleep 1; [ -s /run/read -a -s /run/wrote ] && break; done", 90)
         assert all(int(n) for n in guest.run("wc -l </run/read; wc -l </run/wrote").split())
     dom0.run("xl destroy driver")
     with dom0.guest_console("tiny") as guest:
