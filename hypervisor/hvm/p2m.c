@@ -29,7 +29,7 @@ static uint64_t level_frames(unsigned level) { return 1UL << level_order(level);
  */
 #define NPT_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 #define NPT_LEAF (NPT_TABLE | PTE_DIRTY)
-#define EPT_TABLE 7UL                    /* readable, writable, executable */
+#define EPT_TABLE 7UL                   /* readable, writable, executable */
 #define EPT_LEAF (EPT_TABLE | 6UL << 3) /* write-back */
 #define EPT_EXECUTE 4UL
 /* All of an entry that is on demand: AMD-V ignores bits 63-1 of one that is not present, VT-x bits 63-3 (SDM volume 3, 29.3.2; bit 10

@@ -27,7 +27,7 @@ struct hvm_vendor {
     /* On each CPU, when it comes on line, and, may be null, when it goes off line; interrupts disabled. */
     void (*init_cpu)(void);
     void (*close_cpu)(void);
-    int (*create)(struct vcpu *v); /* -ENOMEM */
+    int (*create)(struct vcpu *v);   /* -ENOMEM */
     void (*destroy)(struct vcpu *v); /* not after a create that failed */
     /* The registers that are not in cpu_user_regs, all at once: as after INIT, in real mode at vector << 12; or in flat 32-bit mode. */
     void (*start_real)(struct vcpu *v, uint8_t vector);

@@ -30,15 +30,16 @@
 #include "memory/alloc.h"
 #include "memory/map.h"
 
-#define CPUID_VMX (1U << 5)             /* leaf 1, ECX */
-#define CPUID_RDTSCP (1U << 27)         /* leaf 8000_0001, EDX */
-#define CPUID_INVPCID (1U << 10)        /* leaf 7, EBX */
-#define CPUID_L1D_FLUSH (1U << 28)      /* leaf 7, EDX */
+#define CPUID_VMX (1U << 5)        /* leaf 1, ECX */
+#define CPUID_RDTSCP (1U << 27)    /* leaf 8000_0001, EDX */
+#define CPUID_INVPCID (1U << 10)   /* leaf 7, EBX */
+#define CPUID_L1D_FLUSH (1U << 28) /* leaf 7, EDX */
 #define MSR_FEATURE_CONTROL 0x3aU
 #define FEATURE_LOCKED (1UL << 0)
 #define FEATURE_VMXON (1UL << 2)
 #define MSR_ARCH_CAPABILITIES 0x10aU
-#define ARCH_CAP_NO_L1TF (1UL << 0 | 1UL << 3) /* RDCL_NO; or Croft runs in a guest itself, whose host empties the cache */
+#define ARCH_CAP_NO_L1TF                                                                                               \
+    (1UL << 0 | 1UL << 3) /* RDCL_NO; or Croft runs in a guest itself, whose host empties the cache */
 #define MSR_FLUSH_CMD 0x10bU
 #define FLUSH_L1D 1UL
 #define MSR_VMX_BASIC 0x480U
@@ -84,12 +85,12 @@
 struct vmx_vcpu {
     uint32_t *vmcs;
     uint8_t *virtual_apic;
-    spinlock_t lock;              /* begin to end, where it is not loaded anyway */
-    bool launched;                /* it ran since it was last cleared */
-    bool ept_stale;               /* its CPU may have something of these nested tables' root from an earlier time */
-    unsigned cpu;                 /* whose state is in the host's fields */
-    uint32_t processor_controls;  /* as in the field */
-    struct vmx_extra extra;       /* star to kernel_gs_base are in the processor while it is loaded */
+    spinlock_t lock;             /* begin to end, where it is not loaded anyway */
+    bool launched;               /* it ran since it was last cleared */
+    bool ept_stale;              /* its CPU may have something of these nested tables' root from an earlier time */
+    unsigned cpu;                /* whose state is in the host's fields */
+    uint32_t processor_controls; /* as in the field */
+    struct vmx_extra extra;      /* star to kernel_gs_base are in the processor while it is loaded */
 };
 
 unsigned vmx_enter(struct cpu_user_regs *regs, bool launched); /* vmx_entry.S */
@@ -104,9 +105,9 @@ static struct {
 } vmx;
 
 static struct {
-    uint32_t *vmxon;            /* the region that VMXON asks for */
-    const struct vcpu *loaded;  /* whose VMCS this CPU has loaded, beside what begin and end do */
-    struct vmx_extra host;      /* Croft's own */
+    uint32_t *vmxon;           /* the region that VMXON asks for */
+    const struct vcpu *loaded; /* whose VMCS this CPU has loaded, beside what begin and end do */
+    struct vmx_extra host;     /* Croft's own */
     uint64_t tr_base, gdtr_base, idtr_base, sysenter_cs, sysenter_esp, sysenter_eip, pat, efer;
     uint64_t generation; /* of virtual processor ids; 0 is never one */
     uint32_t next_vpid;
@@ -213,8 +214,9 @@ static bool needs_l1d_flush(void)
 
 static const char *vmx_find(void)
 {
-    static const uint32_t passed[] = {MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
-                                      MSR_CSTAR,       MSR_SYSCALL_MASK, MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE};
+    static const uint32_t passed[] = {MSR_SYSENTER_CS, MSR_SYSENTER_ESP,  MSR_SYSENTER_EIP, MSR_STAR,
+                                      MSR_LSTAR,       MSR_CSTAR,         MSR_SYSCALL_MASK, MSR_FS_BASE,
+                                      MSR_GS_BASE,     MSR_KERNEL_GS_BASE};
     struct vmx_limits *l = &vmx.limits;
     uint64_t basic, control;
 
@@ -224,7 +226,8 @@ static const char *vmx_find(void)
         return "VT-x is switched off in the firmware's setup";
     basic = rdmsr(MSR_VMX_BASIC);
     if (!(basic & BASIC_TRUE_CONTROLS) || !choose_controls())
-        return "the processor's VT-x lacks nested paging, unrestricted guests, or another of the controls that Croft needs";
+        return "the processor's VT-x lacks nested paging, unrestricted guests, or another of the controls that Croft "
+               "needs";
     l->ept_vpid = rdmsr(MSR_VMX_EPT_VPID);
     if ((l->ept_vpid & EPT_VPID_NEEDED) != EPT_VPID_NEEDED)
         return "the processor's VT-x lacks a way of nested paging, or of flushing it, that Croft needs";
@@ -670,7 +673,8 @@ static struct hvm_segment vmx_segment(const struct vcpu *v, enum insn_segment wh
 
     _Static_assert(VMCS_gs_base - VMCS_es_base == 2 * SEG_GS, "in that order");
     begin(v);
-    s = (struct hvm_segment){(uint16_t)vmread(VMCS_es_selector + n), (uint16_t)vmx_attributes_to_abi(vmread(VMCS_es_attributes + n)),
+    s = (struct hvm_segment){(uint16_t)vmread(VMCS_es_selector + n),
+                             (uint16_t)vmx_attributes_to_abi(vmread(VMCS_es_attributes + n)),
                              (uint32_t)vmread(VMCS_es_limit + n), vmread(VMCS_es_base + n)};
     end(v);
     return s;
@@ -1043,7 +1047,8 @@ static inline bool goes_on(const struct vcpu *v, const struct percpu *pc, uint32
 
     return likely(!pc->softirq_pending && !(h->init_pending | h->startup | h->upcall_edge | v->pv.nmi_pending) &&
                   !(v->domain->hvm->callback_vector && v->info->evtchn_upcall_pending) && vlapic_is_idle(v) &&
-                  READ_ONCE(v->domain->hvm->p2m.flushes) == h->flushed && h->vmx->virtual_apic[VIRTUAL_TPR] >> 4 == cr8);
+                  READ_ONCE(v->domain->hvm->p2m.flushes) == h->flushed &&
+                  h->vmx->virtual_apic[VIRTUAL_TPR] >> 4 == cr8);
 }
 
 static void exit_for(struct vcpu *v, struct cpu_user_regs *regs, uint64_t reason)

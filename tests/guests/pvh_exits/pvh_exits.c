@@ -335,7 +335,8 @@ static void check_debug_registers(void)
               ATTEMPT(".byte 0x0f, 0x23, 0xe8", , "a"(0x400UL)).vector == UD,
           "DR4 and DR5 are #UD with it");
     WRITE_CR(4, cr4);
-    if (cpuid(0, 0).b != CPUID_VENDOR_INTEL) /* on VT-x the processor sees to it before it asks; Bochs 2.7 asks first, for DR0 */
+    if (cpuid(0, 0).b !=
+        CPUID_VENDOR_INTEL) /* on VT-x the processor sees to it before it asks; Bochs 2.7 asks first, for DR0 */
         check(ATTEMPT(".byte 0x44, 0x0f, 0x21, 0xc0", OUT(, "=a"(va)), ).vector == UD, "DR8 is #UD");
     trap_hooks[DB] = debug_hook;
     debug_count = 0;
