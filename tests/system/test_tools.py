@@ -54,7 +54,9 @@ def test_questions(dom0):
     assert re.fullmatch(r"Domain-0 +0 +1024 +2 +r----- +\d+\.\d", dom0.run("xl list").splitlines()[1])
     assert [d["domid"] for d in json.loads(dom0.run("xl list -l"))] == [0]
     assert "all / all" in dom0.run("xl vcpu-list 0")
-    assert "com1=115200" in dom0.run("xl dmesg")
+    assert "com1=115200" in info["xen_commandline"]
+    dom0.run("xl debug-keys h")
+    assert "(CROFT) key 'h'" in dom0.run("xl dmesg")
 
 
 def test_life_of_a_guest(dom0):
