@@ -359,7 +359,7 @@ def test_save_and_restore_below_maxmem(dom0):
     dom0.run("xl save low /root/low; xl restore /root/low", timeout=240)
     with dom0.guest_console("low") as guest:
         assert guest.run("md5sum </kept", 60) == digest
-        guest.run("dd if=/dev/urandom of=/more bs=1M count=8 2>/dev/null && rm /more", 60)
+        guest.run("mount -t tmpfs -o size=100m much /much && dd if=/dev/urandom of=/much/file bs=1M count=8 2>/dev/null && umount /much", 60)
     dom0.run("xl mem-set low 160")
     dom0.wait_until("xl list low | grep -E 'low +[0-9]+ +(159|160|161) '", 60)
     dom0.audit()
