@@ -22,8 +22,8 @@
 struct grant_mapping {
     uint32_t ref; /* grant reference; of a free one (flags 0): the next free handle */
     uint32_t frame;
-    uint32_t
-        table; /* host_map: the L1 table, and the slot in it; or the guest frame's number, its upper part in the slot */
+    /* host_map: the L1 table, and the slot in it; with nested page tables the guest frame's number, its upper part in the slot */
+    uint32_t table;
     uint16_t slot;
     uint16_t flags;
 };
