@@ -169,10 +169,10 @@ static void set_window(struct vmcb *b, bool open)
 {
     if (open) {
         b->intercepts[INTERCEPT_MISC1] |= INTERCEPT_VINTR;
-        b->vintr |= VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT;
+        b->vintr |= VINTR_NOW;
     } else {
         b->intercepts[INTERCEPT_MISC1] &= ~INTERCEPT_VINTR;
-        b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
+        b->vintr &= ~VINTR_NOW;
     }
 }
 
@@ -328,23 +328,38 @@ static void new_asid(struct vcpu *v, struct vmcb *b, unsigned cpu, uint64_t flus
     b->asid = cpus[cpu].next_asid;
 }
 
-/* What has to wait, the vector (-1: none) or an NMI, makes the guest come back as soon as it can take it. */
-static inline void wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
+/* What has to wait, the vector (-1: none) or an NMI, makes the guest come back as soon as it can take it. Does anything wait? */
+static inline bool wait_for_window(struct vcpu *v, struct vmcb *b, int vector)
 {
     const struct hvm_vcpu *h = v->hvm;
     bool nmi = unlikely(v->pv.nmi_pending) && (!h->nmi_blocked || h->nmi_leaving);
+    bool waits = vector >= 0 || nmi;
 
-    if (unlikely(vector >= 0 || nmi))
+    if (unlikely(waits))
         set_window(b, true);
     else if (b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR)
         set_window(b, false);
     if (unlikely(nmi && !h->nmi_blocked && b->event_injection)) /* it does not wait for IF, as the window does */
         smp_send_wake(cpu_id());
     /* A lower TPR lets in what it holds. MOV to CR8 ends QEMU (7.2) if the window is open: an assertion of its own. */
-    if (unlikely(vector >= 0 || nmi) || (b->vintr & VINTR_TPR && unlikely(vlapic_held_by_tpr(v))))
+    if (unlikely(waits) || (b->vintr & VINTR_TPR && unlikely(vlapic_held_by_tpr(v))))
         b->intercepts[INTERCEPT_CR] |= INTERCEPT_WRITE(8);
     else
         b->intercepts[INTERCEPT_CR] &= ~INTERCEPT_WRITE(8);
+    return waits;
+}
+
+/*
+ * An interrupt that the guest can take at once goes in as a virtual one, if the window is not needed. Both ways are the same for the
+ * guest, but QEMU (7.2) may deliver what EVENTINJ holds a second time when it wants its CPU back at that moment.
+ */
+static inline void make_virtual(struct vmcb *b)
+{
+    if ((b->event_injection & (EVENT_VALID | EVENT_TYPE)) != (EVENT_VALID | EVENT_TYPE_INTR) ||
+        !(b->rflags & EFLAGS_IF) || b->interrupt_shadow & INTERRUPT_SHADOW)
+        return;
+    b->vintr = (b->vintr & ~VINTR_VECTOR) | VINTR_NOW | (b->event_injection & EVENT_VECTOR) << VINTR_VECTOR_SHIFT;
+    b->event_injection = 0;
 }
 
 /* One event at an entry. */
@@ -364,7 +379,8 @@ static void inject(struct vcpu *v, struct vmcb *b)
         b->event_injection = EVENT_VALID | EVENT_TYPE_INTR | hvm_accept_vector(v, vector);
         vector = hvm_pending_vector(v);
     }
-    wait_for_window(v, b, vector);
+    if (likely(!wait_for_window(v, b, vector)))
+        make_virtual(b);
 }
 
 /* ---- Exits ---- */
@@ -646,6 +662,18 @@ static void keep_interrupted(struct vcpu *v, const struct vmcb *b)
     }
 }
 
+/* A virtual interrupt that the guest has not taken, or whose delivery made it leave: QEMU (7.2) calls it an exception then. */
+static void keep_virtual(struct vcpu *v, struct vmcb *b)
+{
+    uint64_t vector = b->vintr >> VINTR_VECTOR_SHIFT & EVENT_VECTOR;
+
+    b->vintr &= ~VINTR_NOW;
+    if (!(b->exit_int_info & EVENT_VALID) || (b->exit_int_info & EVENT_VECTOR) == vector)
+        b->exit_int_info = EVENT_VALID | EVENT_TYPE_INTR | vector;
+    else /* an exception of its delivery goes first */
+        vlapic_unaccept(v, (uint8_t)vector);
+}
+
 /*
  * The short way of an access to a port where nothing is: kernels that look for hardware make them by the hundred thousand. It is
  * answered in the control block. False: it is something else, and nothing was done.
@@ -726,10 +754,12 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
         h->nmi_leaving = h->nmi_blocked = false;
     if (unlikely((b->vintr & VINTR_TPR) != cr8))
         vlapic_set_cr8(v, b->vintr & VINTR_TPR);
-    if (absent)
-        return;
+    if (unlikely(b->vintr & VINTR_IRQ) && !(b->intercepts[INTERCEPT_MISC1] & INTERCEPT_VINTR))
+        keep_virtual(v, b);
     if (unlikely(b->exit_int_info & EVENT_VALID))
         keep_interrupted(v, b);
+    if (absent)
+        return;
     exit_for(v, regs, b, b->exit_code);
 }
 

@@ -77,7 +77,7 @@ void svm_state_load(struct vmcb *b, const struct hvm_hw_cpu *c)
     b->s_cet = b->ssp = b->isst = 0;
     b->interrupt_shadow = 0;
     b->intercepts[INTERCEPT_MISC1] &= ~(INTERCEPT_IRET | INTERCEPT_VINTR);
-    b->vintr &= ~(VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT);
+    b->vintr &= ~VINTR_NOW;
 }
 
 /* What has more bits in the record than in the block */

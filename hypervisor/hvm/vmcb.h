@@ -55,6 +55,8 @@
 #define VINTR_IGNORE_TPR (1UL << 20)
 #define VINTR_MASKING (1UL << 24)
 #define VINTR_VECTOR_SHIFT 32
+#define VINTR_VECTOR (0xffUL << VINTR_VECTOR_SHIFT)
+#define VINTR_NOW (VINTR_IRQ | VINTR_IGNORE_TPR | 15UL << VINTR_PRIORITY_SHIFT) /* as soon as the guest can take it */
 
 #define INTERRUPT_SHADOW 1UL
 

@@ -50,7 +50,14 @@ class Stub:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(1)
-        self.socket.connect(path)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                self.socket.connect(path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):  # QEMU has not made it, or does not listen yet
+                assert time.monotonic() < end
+                time.sleep(0.05)
         self.read = b""
 
     def send(self, text):
@@ -103,8 +110,6 @@ def run_with_nmis(name, left):
         words = run.command(name, conf, os.path.join(BUILD, "croft.elf")) + ["-S", "-gdb", f"unix:{gdb},server=on,wait=off"]
         qemu = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            while not os.path.exists(gdb):
-                assert qemu.poll() is None
             stub = Stub(gdb)
             for address in left:
                 assert stub.ask(f"Z0,{address:x},1") == "OK"
