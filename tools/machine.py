@@ -61,7 +61,8 @@ class Machine:
         self.env["CROFT_ARGS"] = f"console=com1 com1=115200,8n1 {croft_args}".strip()
         self.env["KERNEL_ARGS"] = " ".join(["root=LABEL=croft-root console=hvc0", *([] if daemons else ["croft.daemons=off"]),
                                             *([kernel_args] if kernel_args else [])])
-        self.qemu_args = ["-no-reboot", *qemu_args]
+        self.resets_path = os.path.join(LOGS, name + ".resets")  # QEMU's log of resets: a triple fault is one
+        self.qemu_args = ["-no-reboot", "-d", "cpu_reset", "-D", self.resets_path, *qemu_args]
         self.process = self.socket = self.child = self.log = None
         self.on_xen = "xen" in os.path.basename(self.env.get("CROFT", ""))
 
@@ -115,12 +116,18 @@ class Machine:
         with open(self.log_path, encoding="utf-8", newline="") as log:
             return log.read().replace("\r", "")
 
+    def end(self):
+        """How QEMU has ended, in words."""
+        status = self.process.wait(timeout=30)
+        with open(self.resets_path, encoding="utf-8", errors="replace") as resets:
+            return f"QEMU ended with status {status}" + " by a triple fault" * ("Triple fault" in resets.read())
+
     def expect(self, pattern, timeout=120):
         """Waits for the regular expression on the console; returns the match. Text waited through is in child.before."""
         left = min(timeout, self.deadline - time.monotonic())
         index = self.child.expect([pattern, pexpect.EOF, pexpect.TIMEOUT], timeout=max(left, 0))
         if index:
-            why = "QEMU ended" if index == 1 else f"{timeout} s passed" if left == timeout else f"limit of {self.limit} s"
+            why = self.end() if index == 1 else f"{timeout} s passed" if left == timeout else f"limit of {self.limit} s"
             tail = "\n".join(self.console().splitlines()[-25:])
             raise Trouble(f"{self.name}: {why} before {pattern!r}. End of {self.log_path}:\n{tail}")
         return self.child.match

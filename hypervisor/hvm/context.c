@@ -413,7 +413,6 @@ static void set_down(struct vcpu *v, bool down)
     h->startup = 0;
     h->waits_for_startup = down;
     h->halted = false;
-    h->walked_page = ~0UL;
     v->down = down;
     v->blocked = false;
     if (!down)

@@ -56,15 +56,13 @@ void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs)
 bool hvm_exit_hypercall(struct vcpu *v, struct cpu_user_regs *regs)
 {
     v->stats_hypercalls++;
-    if (get(v, HVM_CPL)) {
+    if (likely(hvm_vendor->in_64_bit_kernel(v)))
+        return hypercall_translated(regs);
+    if (get(v, HVM_CPL))
         regs->rax = -EPERM;
-        return true;
-    }
-    if (unlikely(!(get(v, HVM_EFER) & EFER_LMA) || !(hvm_vendor->segment(v, SEG_CS).attributes & SEGMENT_L))) {
+    else
         regs->rax = (uint32_t)refuse(-ENOSYS, "hypercall %u from 32-bit code\n", regs->eax);
-        return true;
-    }
-    return hypercall_translated(regs);
+    return true;
 }
 
 /* ---- MSRs ---- */

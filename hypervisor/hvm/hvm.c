@@ -112,7 +112,6 @@ int hvm_create_vcpu(struct vcpu *v)
     }
     v->pv.kernel_mode = true; /* for who asks which tables to look in */
     v->hvm->waits_for_startup = true;
-    v->hvm->walked_page = ~0UL;
     vlapic_init(v, v->id * 2); /* as CPUID shows it: pv/cpuid.c */
     return 0;
 }

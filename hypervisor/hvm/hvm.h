@@ -34,6 +34,23 @@ struct hvm_domain {
     unsigned debug_used;
 };
 
+/* walk.c: 2 MiB of the guest's memory, which one entry of the p2m maps writable */
+struct hvm_piece {
+    uint64_t number;  /* physical address >> P2M_PIECE_SHIFT */
+    uint64_t flushes; /* p2m.flushes, before this was looked up */
+    char *at;         /* null: none was */
+};
+
+/* walk.c: a walk of the tables of a 64-bit kernel, good for as long as all that it saw is as it was */
+struct hvm_walk {
+    char *frame;   /* of the page; null: no walk */
+    uint64_t page; /* its virtual address */
+    uint64_t cr3, flushes;
+    uint64_t rights;       /* PTE_WRITE (only if it is dirty, too), PTE_USER */
+    const uint64_t *at[4]; /* the entries; of a large page some are the same */
+    uint64_t entries[4];
+};
+
 struct hvm_vcpu {
     struct vlapic vlapic;
     union { /* by the vendor */
@@ -51,11 +68,12 @@ struct hvm_vcpu {
     volatile bool init_pending;
     volatile uint32_t startup; /* STARTUP_VALID and the vector, or 0 */
     uint64_t dr[4];
-    uint32_t asid, asid_cpu;            /* its address space id, on that CPU, of ... */
-    uint64_t asid_generation;           /* ... this generation of the CPU's; 0: none */
-    uint64_t flushed;                   /* p2m.flushes, before its TLB was last emptied */
-    uint64_t walked_page, walked_frame; /* walk.c: the last page found since the last exit */
-    uint64_t walk_absent;               /* walk.c: the frame that the last walk found missing */
+    uint32_t asid, asid_cpu;    /* its address space id, on that CPU, of ... */
+    uint64_t asid_generation;   /* ... this generation of the CPU's; 0: none */
+    uint64_t flushed;           /* p2m.flushes, before its TLB was last emptied */
+    uint64_t walk_absent;       /* walk.c: the frame that the last walk found missing */
+    struct hvm_piece pieces[8]; /* these two by current only, with interrupts disabled */
+    struct hvm_walk walks[8];   /* by the lowest bits of the page's number */
 };
 
 /* Boot, on the boot CPU, then on each CPU that comes on line. */

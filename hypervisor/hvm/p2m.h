@@ -84,7 +84,11 @@ bool p2m_remove_grant(struct domain *d, gfn_t gfn, mfn_t mfn) __must_check;
  * Any context, no lock. */
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn);
 mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn); /* ... unless it may only be read */
-enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn);    /* any context, no lock */
+/* The first frame of the piece of 2 MiB around gfn, if one entry maps it, writable, or INVALID_MFN. */
+#define P2M_PIECE_SHIFT 21
+#define P2M_PIECE_SIZE (1UL << P2M_PIECE_SHIFT)
+mfn_t p2m_lookup_piece(const struct domain *d, gfn_t gfn);
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn); /* any context, no lock */
 /*
  * The frame behind gfn with a general reference, if it is d's, or INVALID_MFN. While someone has that reference no sweep of hvm/pod.h
  * takes the frame away from there, nor had one when it was got: to hand a frame to others, p2m_lookup is not enough. Any context, no lock.

@@ -279,6 +279,17 @@ static void svm_set(struct vcpu *v, enum hvm_reg reg, uint64_t value)
     }
 }
 
+static struct hvm_paging svm_paging(const struct vcpu *v)
+{
+    const struct vmcb *b = v->hvm->vmcb;
+
+    return (struct hvm_paging){b->cr0, b->cr3, b->efer};
+}
+
+static bool in_64_bit_mode(const struct vmcb *b) { return b->efer & EFER_LMA && b->cs.attributes & SEGMENT_L; }
+
+static bool svm_in_64_bit_kernel(const struct vcpu *v) { return !v->hvm->vmcb->cpl && in_64_bit_mode(v->hvm->vmcb); }
+
 static struct hvm_segment svm_segment(const struct vcpu *v, enum insn_segment which)
 {
     const struct vmcb *b = v->hvm->vmcb;
@@ -390,7 +401,7 @@ typedef void exit_handler_t(struct vcpu *v, struct cpu_user_regs *regs, struct v
 static void step(struct vcpu *v, struct cpu_user_regs *regs, struct vmcb *b, unsigned length)
 {
     regs->rip += length;
-    if (!(b->efer & EFER_LMA) || !(b->cs.attributes & SEGMENT_L))
+    if (!in_64_bit_mode(b))
         regs->rip = (uint32_t)regs->rip;
     regs->rflags &= ~EFLAGS_RF;
     b->interrupt_shadow &= ~INTERRUPT_SHADOW;
@@ -416,19 +427,20 @@ static bool is_prefix(uint8_t byte, bool long_mode)
 static unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, const struct vmcb *b, uint32_t opcode,
                           unsigned plain)
 {
+    bool long_mode = in_64_bit_mode(b);
     uint8_t bytes[INSN_MAX_LENGTH];
+    uint32_t found = 0;
     unsigned n;
 
     if (svm.next_rip)
         return (unsigned)(b->next_rip - regs->rip);
-    n = hvm_fetch(v, regs, bytes, plain);
-    if (likely(n == plain && !memcmp(bytes, &opcode, plain)))
+    if (likely(long_mode && !hvm_copy_from_guest(&found, regs->rip, plain) && found == opcode))
         return plain;
     n = hvm_fetch(v, regs, bytes, sizeof(bytes));
     for (unsigned i = 0; i + plain <= n; i++) {
         if (!memcmp(bytes + i, &opcode, plain))
             return i + plain;
-        if (!is_prefix(bytes[i], b->efer & EFER_LMA && b->cs.attributes & SEGMENT_L))
+        if (!is_prefix(bytes[i], long_mode))
             break;
     }
     return 0;
@@ -749,7 +761,6 @@ static void svm_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->rflags = b->rflags;
     regs->cs = b->cs.selector;
     regs->ss = b->ss.selector;
-    h->walked_page = ~0UL;
     if (unlikely(h->nmi_leaving && regs->rip != h->nmi_iret_rip))
         h->nmi_leaving = h->nmi_blocked = false;
     if (unlikely((b->vintr & VINTR_TPR) != cr8))
@@ -801,6 +812,8 @@ const struct hvm_vendor hvm_svm = {
     .start_flat = svm_start_flat,
     .get = svm_get,
     .set = svm_set,
+    .paging = svm_paging,
+    .in_64_bit_kernel = svm_in_64_bit_kernel,
     .segment = svm_segment,
     .save = svm_save,
     .check = svm_check,

@@ -19,6 +19,11 @@ struct hvm_segment {
     uint64_t base;
 };
 
+/* What says how addresses are translated, but for CR4 */
+struct hvm_paging {
+    uint64_t cr0, cr3, efer;
+};
+
 struct hvm_vendor {
     const char *name;
     uint8_t vmcall[3]; /* the instruction of a hypercall */
@@ -34,6 +39,8 @@ struct hvm_vendor {
     void (*start_flat)(struct vcpu *v);
     uint64_t (*get)(const struct vcpu *v, enum hvm_reg reg);
     void (*set)(struct vcpu *v, enum hvm_reg reg, uint64_t value);
+    struct hvm_paging (*paging)(const struct vcpu *v);
+    bool (*in_64_bit_kernel)(const struct vcpu *v); /* CPL 0, in 64-bit mode */
     struct hvm_segment (*segment)(const struct vcpu *v, enum insn_segment which);
     /*
      * The state that is not in cpu_user_regs, in the ABI's form; v does not run. save fills in what it has of the record. check: null,

@@ -666,6 +666,31 @@ static void vmx_set(struct vcpu *v, enum hvm_reg reg, uint64_t value)
     end(v);
 }
 
+static struct hvm_paging vmx_paging(const struct vcpu *v)
+{
+    struct hvm_paging p;
+
+    begin(v);
+    p = (struct hvm_paging){get(v, HVM_CR0), get(v, HVM_CR3), get(v, HVM_EFER)};
+    end(v);
+    return p;
+}
+
+static bool in_64_bit_mode(void)
+{
+    return vmread(VMCS_efer) & EFER_LMA && vmx_attributes_to_abi(vmread(VMCS_cs_attributes)) & SEGMENT_L;
+}
+
+static bool vmx_in_64_bit_kernel(const struct vcpu *v)
+{
+    bool yes;
+
+    begin(v);
+    yes = !get(v, HVM_CPL) && in_64_bit_mode();
+    end(v);
+    return yes;
+}
+
 static struct hvm_segment vmx_segment(const struct vcpu *v, enum insn_segment which)
 {
     const unsigned n = 2 * which; /* both in the order of their numbers */
@@ -785,15 +810,10 @@ static void end_shadow(void)
         vmwrite(VMCS_interruptibility, blocked & ~(uint64_t)INTERRUPT_SHADOW_VMX);
 }
 
-static bool is_64_bit(void)
-{
-    return vmread(VMCS_efer) & EFER_LMA && vmx_attributes_to_abi(vmread(VMCS_cs_attributes)) & SEGMENT_L;
-}
-
 static void step(struct vcpu *v, struct cpu_user_regs *regs, unsigned length)
 {
     regs->rip += length;
-    if (regs->rip >> 32 && !is_64_bit())
+    if (regs->rip >> 32 && !in_64_bit_mode())
         regs->rip = (uint32_t)regs->rip;
     regs->rflags &= ~EFLAGS_RF;
     end_shadow();
@@ -1117,7 +1137,6 @@ static void vmx_run(struct vcpu *v, struct cpu_user_regs *regs)
     regs->rflags = vmread(VMCS_rflags);
     regs->cs = (uint16_t)vmread(VMCS_cs_selector);
     regs->ss = (uint16_t)vmread(VMCS_ss_selector);
-    h->walked_page = ~0UL;
     note_nmi_blocking(h);
     if (unlikely(x->virtual_apic[VIRTUAL_TPR] >> 4 != cr8))
         vlapic_set_cr8(v, x->virtual_apic[VIRTUAL_TPR] >> 4);
@@ -1170,6 +1189,8 @@ const struct hvm_vendor hvm_vmx = {
     .start_flat = vmx_start_flat,
     .get = vmx_get,
     .set = vmx_set,
+    .paging = vmx_paging,
+    .in_64_bit_kernel = vmx_in_64_bit_kernel,
     .segment = vmx_segment,
     .save = vmx_save,
     .check = vmx_check,

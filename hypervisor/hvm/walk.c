@@ -14,8 +14,6 @@
 #include "memory/map.h"
 
 #define PAGE_OFFSET(a) ((a) & ~PAGE_MASK)
-#define WALKED_WRITABLE 1UL /* in walked_page, below the page's address */
-#define WALKED_NONE (~0UL)
 #define TRIES 8        /* of setting a bit of an entry that another vcpu is changing */
 #define POPULATIONS 16 /* for one page: each table on the way, the page, and what a sweep took meanwhile */
 #define NOTHING_ABSENT (~0UL)
@@ -35,6 +33,26 @@ static void *frame_of_guest(const struct vcpu *v, uint64_t gpa, bool write)
         return (char *)mfn_to_virt(m) + PAGE_OFFSET(gpa);
     v->hvm->walk_absent = gpa >> PAGE_SHIFT;
     return NULL;
+}
+
+/*
+ * The same for current, with interrupts disabled. It remembers where large pieces of memory are, as of a count of the p2m's flushes:
+ * entries are changed before the count, and whoever counts waits for this CPU.
+ */
+static inline void *frame_of_current(struct vcpu *v, uint64_t gpa, bool write)
+{
+    struct hvm_vcpu *h = v->hvm;
+    uint64_t flushes = READ_ONCE(v->domain->hvm->p2m.flushes), number = gpa >> P2M_PIECE_SHIFT;
+    struct hvm_piece *p = &h->pieces[number % ARRAY_SIZE(h->pieces)];
+    mfn_t first;
+
+    if (likely(p->number == number && p->at && p->flushes == flushes))
+        return p->at + (gpa & (P2M_PIECE_SIZE - 1));
+    first = p2m_lookup_piece(v->domain, GFN(gpa >> PAGE_SHIFT));
+    if (mfn_eq(first, INVALID_MFN))
+        return frame_of_guest(v, gpa, write);
+    *p = (struct hvm_piece){.number = number, .flushes = flushes, .at = mfn_to_virt(first)};
+    return p->at + (gpa & (P2M_PIECE_SIZE - 1));
 }
 
 bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n)
@@ -70,22 +88,26 @@ static uint64_t frame_address(uint64_t entry, const struct format *f)
     return entry & (f->entry_bytes == 8 ? PTE_ADDR : 0xfffff000UL);
 }
 
+static inline struct hvm_walk *walk_of(struct vcpu *v, uint64_t va)
+{
+    return &v->hvm->walks[va >> PAGE_SHIFT & (ARRAY_SIZE(v->hvm->walks) - 1)];
+}
+
 enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
 
-/* need: PTE_WRITE, PTE_USER, or both, if the access is one that needs them. */
-static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64_t va, uint64_t need, uint64_t *gpa)
+/* need: PTE_WRITE, PTE_USER, or both, if the access is one that needs them. *w: where the entries were. Inline: once for each format. */
+static inline __attribute__((always_inline)) enum walk_result walk_once(struct vcpu *v, const struct format *f,
+                                                                        uint64_t cr3, uint64_t va, uint64_t need,
+                                                                        uint64_t *gpa, struct hvm_walk *w)
 {
-    uint64_t table = hvm_vendor->get(v, HVM_CR3) & (f == &four_level ? PTE_ADDR
-                                                    : f == &pae      ? 0xffffffe0UL
-                                                                     : 0xfffff000UL);
-
+    uint64_t table = cr3 & (f == &four_level ? PTE_ADDR : f == &pae ? 0xffffffe0UL : 0xfffff000UL), rights = ~0UL;
     bool large = f != &two_level || hvm_vendor->get(v, HVM_CR4) & CR4_PSE;
 
     for (unsigned level = f->levels;; level--) {
         unsigned shift = PAGE_SHIFT + f->bits * (level - 1);
-        uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, size = 1UL << shift;
+        uint64_t index = va >> shift & ((1UL << f->bits) - 1), entry, flags, size = 1UL << shift;
         bool leaf, pdpte = f == &pae && level == 3;
-        void *at = frame_of_guest(v, table + index * f->entry_bytes, true); /* its bits will be set */
+        void *at = frame_of_current(v, table + index * f->entry_bytes, true); /* its bits will be set */
 
         if (!at)
             return WALK_FAULT;
@@ -93,66 +115,114 @@ static enum walk_result walk_once(struct vcpu *v, const struct format *f, uint64
         leaf = level == 1 || (entry & PTE_PSE && !pdpte && level < 4 && large);
         if (!(entry & PTE_PRESENT) || (!pdpte && (entry & need) != need))
             return WALK_FAULT;
-        if (!pdpte && !mark(at, f->entry_bytes, entry, PTE_ACCESSED | (leaf && need & PTE_WRITE ? PTE_DIRTY : 0)))
+        flags = PTE_ACCESSED | (leaf && need & PTE_WRITE ? PTE_DIRTY : 0);
+        if (!pdpte && !mark(at, f->entry_bytes, entry, flags))
             return WALK_AGAIN;
+        entry |= flags;
+        rights &= entry;
+        if (f == &four_level)
+            for (unsigned i = leaf ? 0 : level - 1; i < level; i++) { /* of a large page the rest, too */
+                w->at[i] = at;
+                w->entries[i] = entry;
+            }
         if (leaf) {
             *gpa = (frame_address(entry, f) & ~(size - 1)) | (va & (size - 1));
             if (f == &two_level && level == 2) /* PSE-36: more bits of the address */
                 *gpa |= (entry >> 13 & 0xff) << 32;
+            w->rights = entry & PTE_DIRTY ? rights : rights & ~(uint64_t)PTE_WRITE;
             return WALK_OK;
         }
         table = frame_address(entry, f);
     }
 }
 
-/* The physical address behind va; need as above; false: it would be a page fault. Interrupts disabled. */
-static bool walk(struct vcpu *v, uint64_t va, uint64_t need, uint64_t *gpa)
+static enum walk_result walk_32(struct vcpu *v, uint64_t cr3, uint64_t va, uint64_t need, uint64_t *gpa)
 {
-    struct hvm_vcpu *h = v->hvm;
-    uint64_t page = va & PAGE_MASK;
-    const struct format *f = &two_level;
-    enum walk_result r = WALK_AGAIN;
+    struct hvm_walk not_kept;
 
-    if (!(hvm_vendor->get(v, HVM_CR0) & CR0_PG)) {
-        *gpa = (uint32_t)va;
-        return true;
-    }
-    if (h->walked_page == (page | WALKED_WRITABLE) ? !(need & PTE_USER) : !need && h->walked_page == page) {
-        *gpa = h->walked_frame | PAGE_OFFSET(va);
-        return true;
-    }
-    if (hvm_vendor->get(v, HVM_EFER) & EFER_LMA) {
-        if (!address_canonical(va))
-            return false;
-        f = &four_level;
-    } else if (va >> 32) {
-        return false;
-    } else if (hvm_vendor->get(v, HVM_CR4) & CR4_PAE) {
-        f = &pae;
-    }
+    if (hvm_vendor->get(v, HVM_CR4) & CR4_PAE)
+        return walk_once(v, &pae, cr3, va, need, gpa, &not_kept);
+    return walk_once(v, &two_level, cr3, va, need, gpa, &not_kept);
+}
+
+/* The memory behind va; need as above; null: it would be a page fault. */
+static void *walk(struct vcpu *v, const struct hvm_paging *paging, uint64_t va, uint64_t need)
+{
+    bool long_mode = paging->efer & EFER_LMA;
+    struct hvm_walk *w = walk_of(v, va);
+    enum walk_result r = WALK_AGAIN;
+    uint64_t gpa = (uint32_t)va;
+    void *at;
+
+    if (!(paging->cr0 & CR0_PG))
+        return frame_of_current(v, gpa, need & PTE_WRITE);
+    if (long_mode ? !address_canonical(va) : va >> 32)
+        return NULL;
+    w->frame = NULL;
+    w->flushes = READ_ONCE(v->domain->hvm->p2m.flushes);
     for (unsigned i = 0; i < TRIES && r == WALK_AGAIN; i++)
-        r = walk_once(v, f, va, need, gpa);
+        r = long_mode ? walk_once(v, &four_level, paging->cr3, va, need, &gpa, w)
+                      : walk_32(v, paging->cr3, va, need, &gpa);
     if (r != WALK_OK)
-        return false;
-    h->walked_page = page | (need & PTE_WRITE ? WALKED_WRITABLE : 0);
-    h->walked_frame = *gpa & PAGE_MASK;
-    return true;
+        return NULL;
+    at = frame_of_current(v, gpa, true);
+    if (!at)
+        return frame_of_current(v, gpa, need & PTE_WRITE);
+    if (long_mode) {
+        w->page = va & PAGE_MASK;
+        w->cr3 = paging->cr3;
+        w->frame = (char *)at - PAGE_OFFSET(va);
+    }
+    return at;
+}
+
+/* The same by an earlier walk, if all its entries are still there; null: they are not. */
+static inline void *walked(struct vcpu *v, const struct hvm_paging *paging, uint64_t va, uint64_t need)
+{
+    const struct hvm_walk *w = walk_of(v, va);
+
+    if (w->page != (va & PAGE_MASK) || !w->frame || w->cr3 != paging->cr3 || !(paging->efer & EFER_LMA) ||
+        (w->rights & need) != need || w->flushes != READ_ONCE(v->domain->hvm->p2m.flushes))
+        return NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(w->at); i++)
+        if (READ_ONCE(*w->at[i]) != w->entries[i])
+            return NULL;
+    return w->frame + PAGE_OFFSET(va);
+}
+
+static inline void transfer(void *at, void *to, const void *from, size_t n)
+{
+    if (to)
+        memcpy(to, at, n);
+    else if (from)
+        memcpy(at, from, n);
+    else
+        memset(at, 0, n);
+}
+
+/* Copies 'n' bytes between Croft and one page of the guest's: to the guest from 'from', or from it to 'to'. */
+static inline bool copy_walked(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+{
+    unsigned long flags = irq_save();
+    struct hvm_paging paging = hvm_vendor->paging(v);
+    void *at = walked(v, &paging, va, need);
+
+    if (likely(at))
+        transfer(at, to, from, n);
+    irq_restore(flags);
+    return at;
 }
 
 static bool copy_once(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
 {
     unsigned long flags = irq_save();
-    uint64_t gpa;
+    struct hvm_paging paging = hvm_vendor->paging(v);
     void *at;
 
     v->hvm->walk_absent = NOTHING_ABSENT;
-    at = walk(v, va, need, &gpa) ? frame_of_guest(v, gpa, !to) : NULL;
-    if (at && to)
-        memcpy(to, at, n);
-    else if (at && from)
-        memcpy(at, from, n);
-    else if (at)
-        memset(at, 0, n);
+    at = walk(v, &paging, va, need);
+    if (at)
+        transfer(at, to, from, n);
     irq_restore(flags);
     return at;
 }
@@ -166,7 +236,6 @@ static bool absent_comes(const struct vcpu *v)
            pod_populate_now(v->domain, gfn);
 }
 
-/* Copies 'n' bytes between Croft and one page of the guest's: to the guest from 'from', or from it to 'to'. */
 static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from, size_t n, uint64_t need)
 {
     for (unsigned i = 0; i <= POPULATIONS; i++) {
@@ -178,14 +247,14 @@ static bool copy_in_page(struct vcpu *v, uint64_t va, void *to, const void *from
     return false;
 }
 
-static size_t copy(uint64_t va, void *to, const void *from, size_t n, uint64_t need)
+static __attribute__((noinline)) size_t copy(uint64_t va, void *to, const void *from, size_t n, uint64_t need)
 {
     struct vcpu *v = current;
 
     while (n) {
         size_t part = min(n, PAGE_SIZE - PAGE_OFFSET(va));
 
-        if (!copy_in_page(v, va, to, from, part, need))
+        if (!copy_walked(v, va, to, from, part, need) && !copy_in_page(v, va, to, from, part, need))
             break;
         va += part;
         n -= part;
@@ -197,7 +266,13 @@ static size_t copy(uint64_t va, void *to, const void *from, size_t n, uint64_t n
     return n;
 }
 
-size_t hvm_copy_from_guest(void *to, uint64_t va, size_t n) { return copy(va, to, NULL, n, 0); }
+size_t hvm_copy_from_guest(void *to, uint64_t va, size_t n)
+{
+    /* The arguments of most calls */
+    if (likely(n <= PAGE_SIZE - PAGE_OFFSET(va) && copy_walked(current, va, to, NULL, n, 0)))
+        return 0;
+    return copy(va, to, NULL, n, 0);
+}
 
 size_t hvm_copy_to_guest(uint64_t va, const void *from, size_t n) { return copy(va, NULL, from, n, PTE_WRITE); }
 

@@ -56,13 +56,13 @@ def debian(dom0, free_at_start):
 
 
 @extra
-@pytest.mark.parametrize("vcpus", [1, 2, 4])
+@pytest.mark.parametrize("vcpus", [1, 2, 4, 8])
 @pytest.mark.parametrize("config", ["debian", "debian-grub"])
 def test_debian_boots_and_shuts_down(dom0, free_at_start, guest_type, config, vcpus):
     if config == "debian-grub" and guest_type == "PVH":
         pytest.skip("GRUB for PV guests")
     dom0.create(config, f"vcpus={vcpus}")
-    dom0.guest_says("debian", LOGIN, 240)
+    dom0.guest_says("debian", LOGIN, 240 + 60 * (vcpus > 4))
     with dom0.guest_console("debian") as guest:
         guest.login()
         assert guest.run("systemctl is-system-running --wait", 120, check=False) == "running"
