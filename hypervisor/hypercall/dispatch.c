@@ -81,10 +81,10 @@ long hypercall_refused(uint64_t nr)
 {
     const struct hypercall *h = &hypercall_table[index_nospec(nr, HYPERCALL_COUNT)];
 
-    if (nr < HYPERCALL_COUNT && h->handler && current->hvm && !h->translated)
-        return refuse(-ENOSYS, "hypercall %s: not for domains with translated frames\n", h->name);
-    if (nr < HYPERCALL_COUNT && h->handler)
+    if (nr < HYPERCALL_COUNT && h->handler && h->privileged && !current->domain->is_privileged)
         return refuse(-EPERM, "hypercall %s needs privilege\n", h->name);
+    if (nr < HYPERCALL_COUNT && h->handler)
+        return refuse(-ENOSYS, "hypercall %s: not for domains with translated frames\n", h->name);
     return refuse(-ENOSYS, "hypercall %lu: Croft does not have it\n", nr);
 }
 

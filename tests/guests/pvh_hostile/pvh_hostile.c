@@ -234,9 +234,9 @@ static void check_numbers(void)
             }
         }
     check(true, "%u calls of all numbers", made);
-    check_equal(hypercall(__HYPERVISOR_domctl, U(zeros), 0, 0, 0, 0), -ENOSYS);
-    check_equal(hypercall(__HYPERVISOR_sysctl, U(zeros), 0, 0, 0, 0), -ENOSYS);
-    check_equal(hypercall(__HYPERVISOR_platform_op, U(zeros), 0, 0, 0, 0), -ENOSYS);
+    check_equal(hypercall(__HYPERVISOR_domctl, U(zeros), 0, 0, 0, 0), -EPERM);
+    check_equal(hypercall(__HYPERVISOR_sysctl, U(zeros), 0, 0, 0, 0), -EPERM);
+    check_equal(hypercall(__HYPERVISOR_platform_op, U(zeros), 0, 0, 0, 0), -EPERM);
 }
 
 /* What a guest may set itself: values that mean something to it, or to its tools, only. */
