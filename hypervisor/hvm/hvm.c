@@ -409,4 +409,11 @@ void hvm_run(void)
 
 bool hvm_has_xsave(const struct vcpu *v) { return hvm_vendor->get(v, HVM_CR4) & CR4_OSXSAVE; }
 
-void hvm_report_vcpu(const struct vcpu *v) { hvm_vendor->report(v); }
+void hvm_report_vcpu(const struct vcpu *v)
+{
+    const struct cpu_user_regs *regs = v == current ? guest_regs() : &v->regs;
+
+    hvm_vendor->report(v);
+    hvm_report_walk(v, regs->rip);
+    hvm_report_walk(v, regs->rsp);
+}

@@ -117,6 +117,7 @@ void hvm_exit_hlt(struct vcpu *v, struct cpu_user_regs *regs); /* after the step
 size_t hvm_copy_to_user(uint64_t va, const void *from,
                         size_t n); /* as hvm_copy_to_guest, with the rights of the guest's user mode */
 /* n bytes at a guest physical address, within a page. False: there is no memory. */
+void hvm_report_walk(const struct vcpu *v, uint64_t va);
 bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n);
 /* The bytes at rip: returns how many could be read, up to n. */
 unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n);

@@ -10,6 +10,7 @@
 #include "domain/domain.h"
 #include "hvm/vendor.h"
 #include "hvm/vmcb.h"
+#include "lib/log.h"
 #include "lib/string.h"
 #include "memory/map.h"
 
@@ -298,4 +299,26 @@ bool hvm_decode(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *i
     unsigned n = hvm_fetch(v, regs, bytes, sizeof(bytes));
 
     return insn_decode(bytes, n, long_mode, insn) == DECODE_OK;
+}
+
+/* The entries through which a 64-bit guest's address goes, for a report of its crash; v may be stopped anywhere. */
+void hvm_report_walk(const struct vcpu *v, uint64_t va)
+{
+    uint64_t table = hvm_vendor->get(v, HVM_CR3) & PTE_ADDR, entry;
+
+    if (!(hvm_vendor->get(v, HVM_EFER) & EFER_LMA))
+        return;
+    for (unsigned level = 4; level; level--) {
+        uint64_t at = table + (va >> (PAGE_SHIFT + 9 * (level - 1)) & 511) * 8;
+
+        if (!hvm_read_physical(v, at, &entry, sizeof(entry))) {
+            log_info("address %016lx: its table %lx is not there\n", va, table);
+            return;
+        }
+        log_info("address %016lx: entry %lx of level %u, in machine frame %lx: %lx\n", va, at, level,
+                 p2m_lookup(v->domain, GFN(at >> PAGE_SHIFT)).n, entry);
+        if (!(entry & PTE_PRESENT) || (entry & PTE_PSE && level < 4))
+            return;
+        table = entry & PTE_ADDR;
+    }
 }
