@@ -154,24 +154,6 @@ static inline mfn_t lookup(const struct domain *d, gfn_t gfn, bool write)
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn) { return lookup(d, gfn, false); }
 mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn) { return lookup(d, gfn, true); }
 
-mfn_t p2m_lookup_piece(const struct domain *d, gfn_t gfn)
-{
-    uint64_t *table = d->hvm->p2m.root, e;
-
-    if (gfn.n > P2M_MAX_GFN)
-        return INVALID_MFN;
-    for (unsigned level = LEVELS; level > 1; level--) {
-        e = READ_ONCE(*slot(table, gfn.n, level));
-        if (!is_present(e))
-            return INVALID_MFN;
-        if (is_leaf(e, level))
-            return !is_writable(e) ? INVALID_MFN
-                                   : mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1) & ~(level_frames(2) - 1));
-        table = table_of(e);
-    }
-    return INVALID_MFN;
-}
-
 /* Where the walk ends, and what the entry is. gfn is in range. */
 static uint64_t find(const struct p2m *p, uint64_t gfn, unsigned *level, uint64_t **at)
 {
@@ -184,6 +166,19 @@ static uint64_t find(const struct p2m *p, uint64_t gfn, unsigned *level, uint64_
             return e;
         table = table_of(e);
     }
+}
+
+mfn_t p2m_lookup_piece(const struct domain *d, gfn_t gfn)
+{
+    uint64_t *at, e;
+    unsigned level;
+
+    if (gfn.n > P2M_MAX_GFN)
+        return INVALID_MFN;
+    e = find(&d->hvm->p2m, gfn.n, &level, &at);
+    if (level == 1 || !is_present(e) || !is_writable(e))
+        return INVALID_MFN;
+    return mfn_add(entry_mfn(e), gfn.n & (level_frames(level) - 1) & ~(level_frames(2) - 1));
 }
 
 static enum p2m_kind kind_of(uint64_t e)

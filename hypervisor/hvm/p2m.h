@@ -84,9 +84,9 @@ bool p2m_remove_grant(struct domain *d, gfn_t gfn, mfn_t mfn) __must_check;
  * Any context, no lock. */
 mfn_t p2m_lookup(const struct domain *d, gfn_t gfn);
 mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn); /* ... unless it may only be read */
-/* The first frame of the piece of 2 MiB around gfn, if one entry maps it, writable, or INVALID_MFN. */
 #define P2M_PIECE_SHIFT 21
 #define P2M_PIECE_SIZE (1UL << P2M_PIECE_SHIFT)
+/* The first frame of the piece of 2 MiB around gfn, if one entry maps it, writable, or INVALID_MFN. Any context, no lock. */
 mfn_t p2m_lookup_piece(const struct domain *d, gfn_t gfn);
 enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn); /* any context, no lock */
 /*

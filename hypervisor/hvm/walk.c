@@ -269,9 +269,10 @@ static __attribute__((noinline)) size_t copy(uint64_t va, void *to, const void *
 
 size_t hvm_copy_from_guest(void *to, uint64_t va, size_t n)
 {
-    /* The arguments of most calls */
-    if (likely(n <= PAGE_SIZE - PAGE_OFFSET(va) && copy_walked(current, va, to, NULL, n, 0)))
-        return 0;
+    struct vcpu *v = current;
+
+    if (likely(n <= PAGE_SIZE - PAGE_OFFSET(va))) /* the arguments of most calls */
+        return copy_walked(v, va, to, NULL, n, 0) || copy_in_page(v, va, to, NULL, n, 0) ? 0 : n;
     return copy(va, to, NULL, n, 0);
 }
 
@@ -301,7 +302,7 @@ bool hvm_decode(struct vcpu *v, const struct cpu_user_regs *regs, struct insn *i
     return insn_decode(bytes, n, long_mode, insn) == DECODE_OK;
 }
 
-/* The entries through which a 64-bit guest's address goes, for a report of its crash; v may be stopped anywhere. */
+/* The entries through which a 64-bit guest's address goes, for a report of its crash. v is current, or does not run. */
 void hvm_report_walk(const struct vcpu *v, uint64_t va)
 {
     uint64_t table = hvm_vendor->get(v, HVM_CR3) & PTE_ADDR, entry;
@@ -309,14 +310,17 @@ void hvm_report_walk(const struct vcpu *v, uint64_t va)
     if (!(hvm_vendor->get(v, HVM_EFER) & EFER_LMA))
         return;
     for (unsigned level = 4; level; level--) {
-        uint64_t at = table + (va >> (PAGE_SHIFT + 9 * (level - 1)) & 511) * 8;
+        uint64_t index = va >> (PAGE_SHIFT + 9 * (level - 1)) & 511;
+        mfn_t m = p2m_hold(v->domain, GFN(table >> PAGE_SHIFT));
 
-        if (!hvm_read_physical(v, at, &entry, sizeof(entry))) {
+        if (mfn_eq(m, INVALID_MFN)) {
             log_info("address %016lx: its table %lx is not there\n", va, table);
             return;
         }
-        log_info("address %016lx: entry %lx of level %u, in machine frame %lx: %lx\n", va, at, level,
-                 p2m_lookup(v->domain, GFN(at >> PAGE_SHIFT)).n, entry);
+        entry = READ_ONCE(((const uint64_t *)mfn_to_virt(m))[index]);
+        frame_put(m);
+        log_info("address %016lx: entry %lu of table %lx (level %u, machine frame %lx): %lx\n", va, index, table, level,
+                 m.n, entry);
         if (!(entry & PTE_PRESENT) || (entry & PTE_PSE && level < 4))
             return;
         table = entry & PTE_ADDR;

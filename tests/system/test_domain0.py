@@ -16,8 +16,8 @@ def checksum_after_dropping_cache(m, size="256M"):
     return m.run("md5sum </root/data", timeout=300), m.run("cat /run/sum; rm /root/data")
 
 
-def fetch(m, size=100_000_000):
-    with FileServer(size) as server:
+def fetch(m):
+    with FileServer(100_000_000) as server:
         return m.run(f"curl -sS {server.url} | md5sum", timeout=300).split()[0], server.md5
 
 
@@ -65,7 +65,7 @@ def test_clock_keeps_the_emulators_time(debian):
     assert abs(uptime / host - 1) < 0.001, f"uptime: {uptime} s in {host} s"
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(180, marks=pytest.mark.extra)])
+@pytest.mark.parametrize("seconds", [60, pytest.param(180, marks=pytest.mark.extra)])
 def test_stress(debian, seconds):
     workers = " ".join(f"--{c} 1" for c in STRESS)
     output = debian.run(f"cd /root && stress-ng --verify --timeout {seconds}s --vm-bytes 64M --mmap-bytes 64M "
@@ -89,9 +89,9 @@ def test_disk_controller_and_e1000(machine, kind, disk, driver):
     m.login()
     assert m.run("findmnt -n -o SOURCE /") == "/dev/sda"
     m.run(f"test -d /sys/module/{driver}; test -d /sys/module/e1000")
-    read, written = checksum_after_dropping_cache(m, "64M")
+    read, written = checksum_after_dropping_cache(m)
     assert read == written
-    got, sent = fetch(m, 20_000_000)
+    got, sent = fetch(m)
     assert got == sent
     m.check_logs()
     m.power_off()
