@@ -22,7 +22,12 @@ CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-common -fno-builtin-printf -Wall
 
 all: $(BUILD)/croft.elf $(BUILD)/croft.gz
 
-$(BUILD)/%.o: %.c
+# Once: are the libraries there? It names their packages if not.
+$(BUILD)/needs-met:
+	@mkdir -p $(@D)
+	@tools/need build
+	@touch $@
+$(BUILD)/%.o: %.c | $(BUILD)/needs-met
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
