@@ -46,24 +46,6 @@ bool memory_release(mfn_t m, struct domain *d)
     return frame_release(m, d);
 }
 
-void memory_number(mfn_t m, uint64_t count, uint64_t gpfn, const struct domain *d)
-{
-    for (uint64_t i = 0; i < count; i++)
-        if (likely(frame_get(mfn_add(m, i), d))) {
-            m2p_write(mfn_add(m, i), gpfn + i);
-            frame_put(mfn_add(m, i));
-        }
-}
-
-void memory_give_back(mfn_t m, uint64_t count, struct domain *d)
-{
-    for (uint64_t i = 0; i < count; i++)
-        if (likely(frame_get(mfn_add(m, i), d))) {
-            memory_release(mfn_add(m, i), d);
-            frame_put(mfn_add(m, i));
-        }
-}
-
 /* What a slice of one of the reservation calls has to go on with */
 struct reservation {
     struct domain *d;
@@ -90,11 +72,12 @@ static enum step add_extent(struct reservation *v, bool populate)
                   v->r.extent_order, v->d->id, v->d->tot_pages, v->d->max_pages, alloc_free_count());
         return STEP_STOP;
     }
-    if (populate)
-        memory_number(m, count, pfn, v->d);
+    for (uint64_t i = 0; i < count; i++)
+        m2p_write(mfn_add(m, i), populate ? pfn + i : M2P_INVALID);
     if (v->d->hvm) {
         if (memory_physmap_populate(v->d, pfn, m, v->r.extent_order)) {
-            memory_give_back(m, count, v->d);
+            for (uint64_t i = 0; i < count; i++)
+                memory_release(mfn_add(m, i), v->d);
             return STEP_STOP;
         }
         return STEP_DONE;

@@ -14,15 +14,8 @@
 int memory_target(domid_t id, struct domain **d);
 /* Frames for d under a request's XENMEMF_* flags. INVALID_MFN if there are none. */
 mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags);
-/* d gives up a frame of its own, to which the caller has a reference. False if it had done so before. */
+/* d gives up a frame of its own, which nobody can make another's meanwhile. False if it had done so before. */
 bool memory_release(mfn_t m, struct domain *d);
-/*
- * For frames that were allocated for d and to which the caller has no reference: any of them may be another's by now, for d may be
- * dying, or have guessed the frame and given it back. Those are left alone.
- */
-void memory_number(mfn_t m, uint64_t count, uint64_t gpfn,
-                   const struct domain *d); /* in the machine-to-physical table */
-void memory_give_back(mfn_t m, uint64_t count, struct domain *d);
 
 struct e820_entry {
     uint64_t start, size;

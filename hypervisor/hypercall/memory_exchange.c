@@ -30,7 +30,7 @@ static void unclaim_input(const struct xen_memory_exchange *x, struct domain *d,
         frame_unclaim(input_frame(x, c, i));
     if (d->dying) /* its frames may have been gone through already: these would be forgotten */
         for (unsigned i = 0; i < pages; i++)
-            memory_give_back(input_frame(x, c, i), 1, d);
+            memory_release(input_frame(x, c, i), d);
 }
 
 /* Reads the chunk's lists and claims each frame to be given up: it must be the domain's, in no use, and there once. */
@@ -64,14 +64,16 @@ static bool alloc_output(const struct xen_memory_exchange *x, struct domain *d, 
 
         if (mfn_eq(m, INVALID_MFN))
             break;
-        memory_number(m, size, c->out[i], d);
+        for (unsigned j = 0; j < size; j++)
+            m2p_write(mfn_add(m, j), c->out[i] + j);
         c->out[i] = m.n;
     }
     __atomic_fetch_sub(&d->max_pages, c->pages, __ATOMIC_SEQ_CST);
     if (i == c->out_extents)
         return true;
     while (i--)
-        memory_give_back(MFN(c->out[i]), size, d);
+        for (unsigned j = 0; j < size; j++)
+            memory_release(MFN(c->out[i] + j), d);
     return false;
 }
 
