@@ -516,12 +516,16 @@ static bool give(struct run_queue *rq, struct run_queue *to, ns_t t)
                 continue; /* others behind it may be further behind in truth */
             return false;
         }
-        /* Fairness is no reason to leave the CPUs that it likes. */
-        if (s->running || !cpumask_test(there, &s->allowed) ||
+        /*
+         * Who was given must run before it is given again: two CPUs that are slow to come to their queues (a busy host runs them in
+         * turns) would hand it back and forth for ever. And fairness is no reason to leave the CPUs that it likes.
+         */
+        if (s->running || s->given || !cpumask_test(there, &s->allowed) ||
             (cpumask_test(here, &s->soft_affinity) && !cpumask_test(there, &s->soft_affinity)))
             continue;
         bvt_dequeue(&rq->bvt, s);
         bvt_migrate(s, &rq->bvt, &to->bvt);
+        s->given = true;
         WRITE_ONCE(vcpu_of(s)->processor, there);
         bvt_enqueue(&to->bvt, s);
         to->counters.pulls++;
@@ -633,6 +637,7 @@ void schedule(void)
         WRITE_ONCE(rq->on_cpu, next);
         rq->counters.switches++;
         next->sched.running = true;
+        next->sched.given = false;
         next->sched.run_start = t;
         if (next->sched.early)
             bvt_start(&next->sched);

@@ -42,6 +42,7 @@ struct sched_vcpu {
     uint32_t rank, ticket;
     volatile bool running; /* is, is about to be, or just was current on v->processor: its state is not all in memory */
     bool yielding;         /* lets another run first, once */
+    bool given;            /* was given to its CPU by another and has not run since: stays there until it has */
     ns_t run_start;        /* when it was last switched in or charged */
     cpumask_t hard_affinity; /* as the tools set it */
     cpumask_t allowed;       /* where it may run: sched/pool.h */

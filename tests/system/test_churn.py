@@ -13,7 +13,7 @@ from machine import manager
 def test_churn(cycles, kind):
     with open(os.path.join(os.path.dirname(__file__), "churn.sh"), "rb") as f:
         script = base64.encodebytes(f.read()).decode()
-    with manager(f"churn-{cycles}-{kind}", limit=300 + 60 * cycles) as m:
+    with manager(f"churn-{cycles}-{kind}", pvh=kind == "pvh", limit=300 + 60 * cycles) as m:
         m.login()
         m.run("base64 -d >/run/churn.sh <<EOF\n" + script + "EOF\n:")
         # What domain 0 keeps for good is taken by the first guests.

@@ -10,7 +10,7 @@ DEVICES = ("'vif=[\"bridge=xenbr0,mac=00:16:3e:09:00:0d,backend=driver\"]'",
 
 @pytest.fixture(scope="module", params=["pv", "pvh"])
 def dom0(request):
-    with manager(f"driver_domain-{request.param}", limit=1500) as m:
+    with manager(f"driver_domain-{request.param}", pvh=request.param == "pvh", limit=1500) as m:
         m.login()
         m.run(f"sed -i 's/^type = .*/type = \"{request.param}\"/' /etc/xen/debian.cfg")
         # The first 2 MiB of the served disk are read, the second half is written.

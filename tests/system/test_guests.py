@@ -22,7 +22,7 @@ def guest_type(request):
 
 @pytest.fixture(scope="module")
 def dom0(guest_type):
-    with manager(f"guests-{guest_type}", limit=3600) as m:
+    with manager(f"guests-{guest_type}", pvh=guest_type == "PVH", limit=3600) as m:
         m.login()
         m.run(f"sed -i 's/^type = .*/type = \"{guest_type.lower()}\"/' /etc/xen/tiny.cfg /etc/xen/debian.cfg")
         # Files to send, served by HTTP on port 8000

@@ -16,7 +16,7 @@ TINY = r"tiny# "
                                         pytest.param("oxenstored-pvh", marks=pytest.mark.extra)])
 def dom0(request):
     xenstored, kind = request.param.split("-")
-    with manager(f"xl-{request.param}", xenstored) as m:
+    with manager(f"xl-{request.param}", xenstored, pvh=kind == "pvh") as m:
         m.login()
         m.run(f"sed -i 's/^type = .*/type = \"{kind}\"/' /etc/xen/tiny.cfg")
         yield m

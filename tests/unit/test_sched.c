@@ -112,6 +112,22 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     sched_switch_done(prev);
 }
 
+/* A CPU's softirqs, once; false if there are none. */
+static bool softirqs(unsigned cpu)
+{
+    uint32_t pending = cpus[cpu].softirq_pending;
+
+    this = cpu;
+    cpus[cpu].softirq_pending = 0;
+    if (!cpumask_test(cpu, &cpu_online))
+        return false;
+    if (pending & 1U << SOFTIRQ_TIMER)
+        timers_run();
+    if (pending & 1U << SOFTIRQ_SCHEDULE)
+        schedule();
+    return pending != 0;
+}
+
 /* Softirqs until there are none. */
 static void settle(void)
 {
@@ -119,21 +135,19 @@ static void settle(void)
 
     do {
         any = false;
-        for (unsigned c = 0; c < CPUS; c++) {
-            uint32_t pending = cpus[c].softirq_pending;
-
-            this = c;
-            cpus[c].softirq_pending = 0;
-            if (!cpumask_test(c, &cpu_online))
-                continue;
-            if (pending & 1U << SOFTIRQ_TIMER)
-                timers_run();
-            if (pending & 1U << SOFTIRQ_SCHEDULE)
-                schedule();
-            any |= pending != 0;
-        }
+        for (unsigned c = 0; c < CPUS; c++)
+            any |= softirqs(c);
     } while (any);
     this = 0;
+}
+
+static void timer_of(unsigned cpu)
+{
+    if (hardware[cpu] > clock_now)
+        return;
+    this = cpu;
+    hardware[cpu] = NS_NEVER;
+    timer_interrupt();
 }
 
 static void pass(ns_t t)
@@ -147,13 +161,8 @@ static void pass(ns_t t)
         for (unsigned c = 0; c < CPUS; c++)
             next = min(next, hardware[c]);
         clock_now = max(clock_now, next);
-        for (unsigned c = 0; c < CPUS; c++) {
-            if (hardware[c] <= clock_now) {
-                this = c;
-                hardware[c] = NS_NEVER;
-                timer_interrupt();
-            }
-        }
+        for (unsigned c = 0; c < CPUS; c++)
+            timer_of(c);
         settle();
         if (next >= end)
             break;
@@ -1200,6 +1209,26 @@ static void test_random_shares(void **state)
     setup_cpus(4);
 }
 
+/* CPUs that are there for a moment only, every 100 ms, as on a busy host: nobody is handed from one to the other for ever. */
+static void test_cpus_in_turns(void **state)
+{
+    ns_t before[3];
+
+    all_up(3);
+    pass(SECONDS(1));
+    for (unsigned i = 0; i < 3; i++)
+        before[i] = ran(i);
+    for (unsigned turn = 0; turn < 300; turn++) {
+        clock_now += MILLISECS(50);
+        timer_of(turn % 2);
+        while (softirqs(turn % 2))
+            ;
+    }
+    this = 0;
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(ran(i) - before[i] > SECONDS(5)); /* of 15, where 10 were fair */
+}
+
 /* In the next second each gets so many thousandths of a CPU, within 2 %. */
 static void check_second(unsigned n, const unsigned *share)
 {
@@ -1429,6 +1458,7 @@ int main(void)
         TEST(test_random_cpus, setup),
         TEST(test_two_cpus, setup_two),
         TEST(test_random_shares, setup),
+        TEST(test_cpus_in_turns, setup_two),
         TEST(test_pinned, setup_two),
         TEST(test_great_weight, setup_two),
         TEST(test_alone, setup_two),

@@ -477,14 +477,22 @@ void kit_child_main(void)
     }
 }
 
-void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu)
+static void set_affinity(unsigned domid, unsigned vcpu, uint8_t map)
 {
-    uint8_t map = (uint8_t)(1U << cpu);
-
     memset(&domctl_op.u, 0, sizeof(domctl_op.u));
     domctl_op.u.vcpuaffinity.vcpu = vcpu;
     domctl_op.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
     domctl_op.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
     set_xen_guest_handle(domctl_op.u.vcpuaffinity.cpumap_hard.bitmap, &map);
-    check_quiet(domctl(XEN_DOMCTL_setvcpuaffinity, domid) == 0, "d%uv%u on CPU %u", domid, vcpu, cpu);
+    check_quiet(domctl(XEN_DOMCTL_setvcpuaffinity, domid) == 0, "d%uv%u on CPUs %x", domid, vcpu, map);
+}
+
+void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu) { set_affinity(domid, vcpu, (uint8_t)(1U << cpu)); }
+
+void keep_off_first_cpus(unsigned domid, unsigned vcpus)
+{
+    unsigned long first = argument_number("first_cpu=", 0);
+
+    for (unsigned v = 0; first != 0 && v < vcpus; v++)
+        set_affinity(domid, v, (uint8_t)(0xff << first));
 }

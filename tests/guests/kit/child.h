@@ -81,6 +81,8 @@ long map_foreign(unsigned domid, unsigned long va, unsigned long mfn, uint64_t f
 void *child_window(const struct child *c, unsigned page); /* addresses for up to CHILD_MAX_PAGES of its pages */
 unsigned long free_pages(void);
 void pin_vcpu(unsigned domid, unsigned vcpu, unsigned cpu); /* hard affinity; a check that it is taken */
+/* The same, with  first_cpu=N  on the command line (../run): on CPU N and those after it, of at most 8 */
+void keep_off_first_cpus(unsigned domid, unsigned vcpus);
 void audit(const char *when); /* a check that the hypervisor's audit of all frames finds nothing */
 /* Checks that as many pages are free after f as before, and that the audit finds nothing. f may be run again. */
 void leaves_nothing(const char *what, void (*f)(void));

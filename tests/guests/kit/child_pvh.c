@@ -166,5 +166,6 @@ void child_start_pvh(struct child *c, unsigned vcpus, const void *elf)
     c->talk = (void *)window_at(c, WINDOW_TALK, CHILD_PVH_TALK);
     map_page(U(child_window(c, WINDOW_ANY)), 0);
     child_connect(c);
+    keep_off_first_cpus(c->domid, vcpus);
     child_unpause(c);
 }

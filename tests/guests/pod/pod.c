@@ -1,4 +1,4 @@
-/* run: smp=2 time=90 */
+/* run: smp=2 time=90 args="first_cpu=1" */
 /*
  * Populate on demand, by the calls of the tools: a PVH domain with less memory than frames, whose only program reads or writes the pages
  * that it is told to. It uses what it has, is given pages back that hold zeros only, balloons by order, and ends if it uses too much.
@@ -101,6 +101,7 @@ static bool create(void)
     id = domctl_op.domain;
     domctl_op.u.max_vcpus.max = 1;
     check_quiet(domctl(XEN_DOMCTL_max_vcpus, id) == 0, "max_vcpus");
+    keep_off_first_cpus(id, 1);
     domctl_op.u.max_mem.max_memkb = (PAGES + FUDGE) * 4;
     return check_quiet(domctl(XEN_DOMCTL_max_mem, id) == 0, "max_mem");
 }
