@@ -89,8 +89,11 @@ static bool add_to_cache(struct pod *pod, mfn_t m, unsigned order)
 /* As memory_release: the page is d's no longer. */
 static void give_up(struct domain *d, mfn_t m)
 {
+    if (!frame_get(m, d)) /* d is dying, and has lost it already */
+        return;
     m2p_write(m, M2P_INVALID);
     (void)frame_release(m, d);
+    frame_put(m);
 }
 
 static bool is_zero(mfn_t m)

@@ -29,21 +29,28 @@ int memory_target(domid_t id, struct domain **d)
     return *d ? 0 : -ESRCH;
 }
 
-mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags)
+mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags, uint64_t gpfn)
 {
     unsigned bits = XENMEMF_get_address_bits(mem_flags), node = XENMEMF_get_node(mem_flags);
 
     if (node == ALL_NODES || node >= MAX_NODES)
         node = NODE_ANY;
-    if (!bits || bits >= 52)
-        return alloc_domain_frames(d, order, node);
-    return alloc_domain_frames_below(d, order, node, bits);
+    return alloc_domain_frames_numbered(d, order, node, bits < 52 ? bits : 0, gpfn);
 }
 
 bool memory_release(mfn_t m, struct domain *d)
 {
     m2p_write(m, M2P_INVALID); /* first: as soon as it is free it may be another's */
     return frame_release(m, d);
+}
+
+void memory_give_back(mfn_t m, uint64_t count, struct domain *d)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (frame_get(mfn_add(m, i), d)) {
+            memory_release(mfn_add(m, i), d);
+            frame_put(mfn_add(m, i));
+        }
 }
 
 /* What a slice of one of the reservation calls has to go on with */
@@ -58,26 +65,22 @@ typedef enum step extent_fn(struct reservation *v);
 
 static enum step add_extent(struct reservation *v, bool populate)
 {
-    uint64_t count = 1UL << v->r.extent_order;
     xen_pfn_t pfn = 0;
 
     if (populate && copy_from_handle(&pfn, v->r.extent_start, v->done, 1))
         return STEP_STOP;
     if (v->d->hvm && (!populate || v->r.extent_order % 9))
         return STEP_STOP;
-    mfn_t m = memory_alloc(v->d, v->r.extent_order, v->r.mem_flags);
+    mfn_t m = memory_alloc(v->d, v->r.extent_order, v->r.mem_flags, populate ? pfn : M2P_INVALID);
 
     if (mfn_eq(m, INVALID_MFN)) {
         guest_log(LOG_DEBUG, "memory_op: no extent of order %u for d%u (it has %lu of %lu pages, free are %lu)\n",
                   v->r.extent_order, v->d->id, v->d->tot_pages, v->d->max_pages, alloc_free_count());
         return STEP_STOP;
     }
-    for (uint64_t i = 0; i < count; i++)
-        m2p_write(mfn_add(m, i), populate ? pfn + i : M2P_INVALID);
     if (v->d->hvm) {
         if (memory_physmap_populate(v->d, pfn, m, v->r.extent_order)) {
-            for (uint64_t i = 0; i < count; i++)
-                memory_release(mfn_add(m, i), v->d);
+            memory_give_back(m, 1UL << v->r.extent_order, v->d);
             return STEP_STOP;
         }
         return STEP_DONE;

@@ -12,10 +12,12 @@
 
 /* The domain that a call names, with a reference; unprivileged callers may name only themselves. -EPERM, -ESRCH. */
 int memory_target(domid_t id, struct domain **d);
-/* Frames for d under a request's XENMEMF_* flags. INVALID_MFN if there are none. */
-mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags);
-/* d gives up a frame of its own, which nobody can make another's meanwhile. False if it had done so before. */
+/* Frames for d under a request's XENMEMF_* flags, numbered as alloc_domain_frames_numbered does. INVALID_MFN if there are none. */
+mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags, uint64_t gpfn);
+/* d gives up a frame of its own, to which the caller has a reference. False if it had done so before. */
 bool memory_release(mfn_t m, struct domain *d);
+/* d gives up frames that were just allocated for it, without a reference of the caller's: those that are another's by now are left alone. */
+void memory_give_back(mfn_t m, uint64_t count, struct domain *d);
 
 struct e820_entry {
     uint64_t start, size;

@@ -30,7 +30,7 @@ static void unclaim_input(const struct xen_memory_exchange *x, struct domain *d,
         frame_unclaim(input_frame(x, c, i));
     if (d->dying) /* its frames may have been gone through already: these would be forgotten */
         for (unsigned i = 0; i < pages; i++)
-            memory_release(input_frame(x, c, i), d);
+            memory_give_back(input_frame(x, c, i), 1, d);
 }
 
 /* Reads the chunk's lists and claims each frame to be given up: it must be the domain's, in no use, and there once. */
@@ -55,25 +55,22 @@ static long read_chunk(const struct xen_memory_exchange *x, struct domain *d, un
 /* The new frames of a chunk, with their numbers in the machine-to-physical table; all or none. */
 static bool alloc_output(const struct xen_memory_exchange *x, struct domain *d, struct chunk *c)
 {
-    unsigned i, size = 1U << x->out.extent_order;
+    unsigned i;
 
     /* For a moment the domain has both. */
     __atomic_fetch_add(&d->max_pages, c->pages, __ATOMIC_SEQ_CST);
     for (i = 0; i < c->out_extents; i++) {
-        mfn_t m = memory_alloc(d, x->out.extent_order, x->out.mem_flags);
+        mfn_t m = memory_alloc(d, x->out.extent_order, x->out.mem_flags, c->out[i]);
 
         if (mfn_eq(m, INVALID_MFN))
             break;
-        for (unsigned j = 0; j < size; j++)
-            m2p_write(mfn_add(m, j), c->out[i] + j);
         c->out[i] = m.n;
     }
     __atomic_fetch_sub(&d->max_pages, c->pages, __ATOMIC_SEQ_CST);
     if (i == c->out_extents)
         return true;
     while (i--)
-        for (unsigned j = 0; j < size; j++)
-            memory_release(MFN(c->out[i] + j), d);
+        memory_give_back(MFN(c->out[i]), 1UL << x->out.extent_order, d);
     return false;
 }
 

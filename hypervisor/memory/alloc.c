@@ -411,7 +411,8 @@ static void give_to_domain(struct domain *d, uint64_t m, uint64_t count)
     spin_unlock(&d->page_list_lock);
 }
 
-static mfn_t alloc_for_domain(struct domain *d, unsigned order, unsigned node, uint64_t limit, enum clearing what)
+static mfn_t alloc_for_domain(struct domain *d, unsigned order, unsigned node, uint64_t limit, enum clearing what,
+                              uint64_t gpfn)
 {
     uint64_t count, claim, m;
 
@@ -426,6 +427,8 @@ static mfn_t alloc_for_domain(struct domain *d, unsigned order, unsigned node, u
         return INVALID_MFN;
     }
     prepare_frames(m, count, what);
+    for (uint64_t i = 0; gpfn != M2P_INVALID && i < count; i++)
+        m2p_write(MFN(m + i), gpfn + i);
     give_to_domain(d, m, count);
     if (unlikely(d->dying)) { /* since it was counted: its frames may have been collected already */
         for (uint64_t i = 0; i < count; i++)
@@ -437,10 +440,11 @@ static mfn_t alloc_for_domain(struct domain *d, unsigned order, unsigned node, u
 
 mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
 {
-    return alloc_for_domain(d, order, node, ANY_ADDRESS, CLEAR_ALL);
+    return alloc_for_domain(d, order, node, ANY_ADDRESS, CLEAR_ALL, M2P_INVALID);
 }
 
-mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned address_bits)
+mfn_t alloc_domain_frames_numbered(struct domain *d, unsigned order, unsigned node, unsigned address_bits,
+                                   uint64_t gpfn)
 {
     uint64_t limit = ANY_ADDRESS;
 
@@ -448,12 +452,12 @@ mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node,
         limit = address_bits > PAGE_SHIFT ? 1UL << (address_bits - PAGE_SHIFT) : 0;
     if (limit >= 1UL << 32) /* no frame has a number that high */
         limit = ANY_ADDRESS;
-    return alloc_for_domain(d, order, node, limit, CLEAR_ALL);
+    return alloc_for_domain(d, order, node, limit, CLEAR_ALL, gpfn);
 }
 
 mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned node)
 {
-    return alloc_for_domain(d, order, node, ANY_ADDRESS, CLEAR_USED);
+    return alloc_for_domain(d, order, node, ANY_ADDRESS, CLEAR_USED, M2P_INVALID);
 }
 
 void alloc_adopt_frame(mfn_t m, struct domain *d)

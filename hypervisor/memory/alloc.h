@@ -24,8 +24,13 @@ void free_pages(void *p, unsigned order);
 /* A run of frames that belongs to d afterwards (d->tot_pages grows; each holds the "allocated" reference).
  * INVALID_MFN if there is no memory or d->max_pages would be passed. */
 mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node);
-/* The same, of memory whose addresses fit in so many bits (XENMEMF_address_bits; 0: any). */
-mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned address_bits);
+/*
+ * The same, of memory whose addresses fit in so many bits (XENMEMF_address_bits; 0: any), and numbered in the machine-to-physical table
+ * from gpfn on (M2P_INVALID: not at all) before it is d's. Afterwards any of it may be another's, until the caller has a reference: d may
+ * be dying, or guess a frame and give it back.
+ */
+mfn_t alloc_domain_frames_numbered(struct domain *d, unsigned order, unsigned node, unsigned address_bits,
+                                   uint64_t gpfn);
 /* The same for domain 0's memory at boot: frames not used since Croft started are NOT zeroed (they hold nothing of
  * another domain, and zeroing gigabytes takes longer than all the rest of the boot). */
 mfn_t alloc_domain_frames_unzeroed(struct domain *d, unsigned order, unsigned node);

@@ -428,6 +428,7 @@ static void start_machine(void)
     memset(tlb, 0, sizeof(tlb));
     memset(runs, 0, sizeof(runs));
     memset(vcpus, 0, sizeof(vcpus));
+    memset(m2p, 0xff, sizeof(m2p)); /* as at boot: M2P_INVALID */
     list_init(&domain_list);
     domain_free_init();
     domain0 = &doms[0];

@@ -103,7 +103,12 @@ void *mfn_to_virt(mfn_t m)
 }
 mfn_t virt_to_mfn(const void *p) { return mfn_at((size_t)((const uint8_t *)p - memory) / PAGE_SIZE); }
 uint64_t m2p_read(mfn_t m) { return m2p[index_of(m)]; }
-void m2p_write(mfn_t m, uint64_t gpfn) { m2p[index_of(m)] = gpfn; }
+static const struct domain *numbered_for; /* frames get their numbers before they are this domain's */
+void m2p_write(mfn_t m, uint64_t gpfn)
+{
+    assert_true(!numbered_for || frame_owner(frame_of(m)) != numbered_for->id);
+    m2p[index_of(m)] = gpfn;
+}
 struct percpu *this_cpu(void) { return &boot_cpu; }
 unsigned acpi_node_of_maddr(maddr_t a) { return a.n >> PAGE_SHIFT >= NODE1_START; }
 void tlb_flush_local(void) { fail_msg("this is a machine of two CPUs"); }
@@ -289,16 +294,20 @@ static void test_high_memory_first_low_on_request(void **state)
     m = alloc_frames(4, 1);
     assert_true(m.n >= NODE1_START && !(m.n & 15));
     free_frames(m, 4);
-    m = alloc_domain_frames_below(dom, 4, 1, 32);
+    m = alloc_domain_frames_numbered(dom, 4, 1, 32, M2P_INVALID);
     assert_true(m.n < LOW_START + LOW_COUNT);
     model_take(m, 16, DOMAIN_OWNS);
-    m = alloc_domain_frames_below(dom, 0, NODE_ANY, 21); /* below 2 MiB */
+    m = alloc_domain_frames_numbered(dom, 0, NODE_ANY, 21, M2P_INVALID); /* below 2 MiB */
     assert_true(m.n < 0x200);
     model_take(m, 1, DOMAIN_OWNS);
-    assert_true(mfn_eq(alloc_domain_frames_below(dom, 0, NODE_ANY, 12), INVALID_MFN));
-    assert_true(mfn_eq(alloc_domain_frames_below(dom, 8, NODE_ANY, 20), INVALID_MFN));
-    m = alloc_domain_frames_below(dom, 2, NODE_ANY, 33); /* reaches above 4 GiB */
+    assert_true(mfn_eq(alloc_domain_frames_numbered(dom, 0, NODE_ANY, 12, M2P_INVALID), INVALID_MFN));
+    assert_true(mfn_eq(alloc_domain_frames_numbered(dom, 8, NODE_ANY, 20, M2P_INVALID), INVALID_MFN));
+    numbered_for = dom;
+    m = alloc_domain_frames_numbered(dom, 2, NODE_ANY, 33, 100); /* reaches above 4 GiB */
+    numbered_for = NULL;
     assert_true(m.n >= HIGH_START);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(m2p_read(mfn_add(m, i)), 100 + i);
     model_take(m, 4, DOMAIN_OWNS);
     check_all();
     free_all_of_domain();
@@ -459,7 +468,7 @@ static void test_random_operations(void **state)
         case 2:
         case 3:
             m = what == 2 ? alloc_domain_frames(dom, order, node)
-                          : alloc_domain_frames_below(dom, order, node, 21 + pick % 14);
+                          : alloc_domain_frames_numbered(dom, order, node, 21 + pick % 14, M2P_INVALID);
             if (mfn_eq(m, INVALID_MFN))
                 assert_int_equal(alloc_free_count(), free_before);
             else
@@ -594,7 +603,7 @@ static void test_claims(void **state)
     assert_int_equal(other->tot_pages, n);
     /* There is no block of that size: nothing is lost of the claim. */
     assert_true(mfn_eq(alloc_domain_frames(dom, 9, NODE_ANY), INVALID_MFN) || dom->claimed_pages == 976 - 512);
-    assert_true(mfn_eq(alloc_domain_frames_below(dom, 0, NODE_ANY, 13), INVALID_MFN));
+    assert_true(mfn_eq(alloc_domain_frames_numbered(dom, 0, NODE_ANY, 13, M2P_INVALID), INVALID_MFN));
     assert_int_equal(dom->claimed_pages + dom->tot_pages, 1000);
     assert_int_equal(alloc_claimed_count(), dom->claimed_pages);
     while (!mfn_eq(alloc_domain_frames(dom, 0, NODE_ANY), INVALID_MFN))

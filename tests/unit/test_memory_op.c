@@ -143,7 +143,8 @@ void frame_unclaim(mfn_t m)
     assert_true(frames[m.n].refs && !frames[m.n].allocated);
     frames[m.n].allocated = true;
 }
-mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned bits)
+static struct domain *thief; /* gets each frame that is allocated, as if it had been given back at once */
+mfn_t alloc_domain_frames_numbered(struct domain *d, unsigned order, unsigned node, unsigned bits, uint64_t gpfn)
 {
     uint64_t end = bits == 22 ? LOW_FRAMES : FRAMES, count = 1UL << order, i;
 
@@ -159,15 +160,21 @@ mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node,
             frames[m + i].owner = d;
             frames[m + i].allocated = true;
             frames[m + i].refs = 1;
+            if (gpfn != M2P_INVALID)
+                frames[m + i].m2p = gpfn + i;
         }
-        d->tot_pages += count;
+        (thief ? thief : d)->tot_pages += count;
+        for (i = 0; thief && i < count; i++) {
+            frames[m + i].owner = thief;
+            frames[m + i].m2p = 777;
+        }
         return MFN(m);
     }
     return INVALID_MFN;
 }
 mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
 {
-    return alloc_domain_frames_below(d, order, node, 0);
+    return alloc_domain_frames_numbered(d, order, node, 0, M2P_INVALID);
 }
 
 static uint64_t owned(const struct domain *d)
@@ -192,6 +199,7 @@ static int reset(void **state)
     preempt = false;
     continuations = 0;
     hole = NULL;
+    thief = NULL;
     fake_log_clear();
     return 0;
 }
@@ -270,6 +278,24 @@ static void limits_and_faults(void **state)
     assert_int_equal(call(XENMEM_decrease_reservation, &r), 0);
     list[0] = ~0UL;
     assert_int_equal(call(XENMEM_decrease_reservation, &r), 0);
+}
+
+/* Between the allocation and what the call does next the domain may lose its frames: they are not touched then. */
+static void lost_meanwhile(void **state)
+{
+    struct xen_memory_reservation r = reservation(2, 2);
+
+    thief = &dom1;
+    list[0] = 1000;
+    list[1] = 2000;
+    assert_int_equal(call(XENMEM_populate_physmap, &r), 2);
+    memory_give_back(MFN(list[0]), 4, &dom0);
+    assert_int_equal(dom0.tot_pages, 0);
+    assert_int_equal(dom1.tot_pages, 8);
+    for (unsigned i = 0; i < FRAMES; i++)
+        assert_int_equal(frames[i].m2p, frames[i].owner ? 777 : M2P_INVALID);
+    memory_give_back(MFN(list[0]), 8, &dom1);
+    assert_int_equal(dom1.tot_pages, 0);
 }
 
 static void preemption(void **state)
@@ -682,17 +708,9 @@ static void random_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(populate_and_decrease),
-        TEST(limits_and_faults),
-        TEST(preemption),
-        TEST(other_domains),
-        TEST(exchange),
-        TEST(exchange_refused),
-        TEST(queries),
-        TEST(random_calls),
-        TEST(memory_maps),
-        TEST(claims),
-        TEST(resources),
+        TEST(populate_and_decrease), TEST(limits_and_faults), TEST(lost_meanwhile),   TEST(preemption),
+        TEST(other_domains),         TEST(exchange),          TEST(exchange_refused), TEST(queries),
+        TEST(random_calls),          TEST(memory_maps),       TEST(claims),           TEST(resources),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,7 +146,15 @@ mfn_t alloc_domain_frames(struct domain *d, unsigned order, unsigned node)
         __atomic_fetch_add(&d->tot_pages, 1UL << order, __ATOMIC_SEQ_CST);
     return m;
 }
-mfn_t alloc_domain_frames_below(struct domain *d, unsigned order, unsigned node, unsigned bits) { abort(); }
+mfn_t alloc_domain_frames_numbered(struct domain *d, unsigned order, unsigned node, unsigned bits, uint64_t gpfn)
+{
+    mfn_t m = alloc_domain_frames(d, order, node);
+
+    assert_int_equal(bits, 0);
+    for (unsigned i = 0; !mfn_eq(m, INVALID_MFN) && i < 1U << order; i++)
+        m2p_write(mfn_add(m, i), gpfn + i);
+    return m;
+}
 void alloc_free_domain_frame(mfn_t m, struct domain *owner)
 {
     assert_ptr_equal(owner, &d1);
