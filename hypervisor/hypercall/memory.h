@@ -16,7 +16,7 @@ int memory_target(domid_t id, struct domain **d);
 mfn_t memory_alloc(struct domain *d, unsigned order, unsigned mem_flags, uint64_t gpfn);
 /* d gives up a frame of its own, to which the caller has a reference. False if it had done so before. */
 bool memory_release(mfn_t m, struct domain *d);
-/* d gives up frames that were just allocated for it, without a reference of the caller's: those that are another's by now are left alone. */
+/* d gives up frames that were just allocated for it, without a reference of the caller's: those that are another's by now stay that. */
 void memory_give_back(mfn_t m, uint64_t count, struct domain *d);
 
 struct e820_entry {
