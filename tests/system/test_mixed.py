@@ -33,7 +33,7 @@ def ticks(m):
 @pytest.mark.extra
 @pytest.mark.parametrize("seconds", [60, 600])
 def test_pv_and_pvh_under_load(seconds):
-    with manager(f"mixed-{seconds}", pvh=True, limit=1200 + 3 * seconds) as m:
+    with manager(f"mixed-{seconds}", pvh=True, limit=1200 + 4 * seconds) as m:
         m.login()
         m.run("modprobe loop; mkdir /srv/www; cd /srv/www; head -c 5M /dev/urandom >file")
         m.run("(exec python3 -m http.server 8000 >/dev/null 2>&1) & cd")
