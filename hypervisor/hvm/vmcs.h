@@ -12,6 +12,7 @@
 #define PIN_INTR_EXITING (1U << 0)
 #define PIN_NMI_EXITING (1U << 3)
 #define PIN_VIRTUAL_NMIS (1U << 5)
+#define PIN_PREEMPTION_TIMER (1U << 6)
 /* processor_controls */
 #define PROC_INTR_WINDOW (1U << 2)
 #define PROC_TSC_OFFSET (1U << 3)
@@ -145,6 +146,7 @@ enum vmx_exit {
     EXIT_EPT_VIOLATION = 48,
     EXIT_EPT_MISCONFIGURATION = 49,
     EXIT_INVEPT = 50,
+    EXIT_PREEMPTION_TIMER = 52,
     EXIT_INVVPID = 53,
     EXIT_WBINVD = 54,
     EXIT_XSETBV = 55,
@@ -196,6 +198,7 @@ enum vmcs_field {
 #define X(name, encoding) VMCS_##name = encoding,
     VMCS_FIELDS(X)
 #undef X
+        VMCS_preemption_timer = 0x482e /* there is no such field if the processor has no PIN_PREEMPTION_TIMER */
 };
 
 /* What has no field, for the processor does not switch it: Croft does. */

@@ -29,6 +29,7 @@
 #include "lib/string.h"
 #include "memory/alloc.h"
 #include "memory/map.h"
+#include "sched/time.h"
 
 #define CPUID_VMX (1U << 5)        /* leaf 1, ECX */
 #define CPUID_RDTSCP (1U << 27)    /* leaf 8000_0001, EDX */
@@ -45,6 +46,8 @@
 #define MSR_VMX_BASIC 0x480U
 #define BASIC_TRUE_CONTROLS (1UL << 55)
 #define BASIC_ERROR_CODE_FREE (1UL << 56)
+#define MSR_VMX_MISC 0x485U
+#define MISC_TIMER_SHIFT 0x1fUL /* the preemption timer counts the TSC, shifted right by so many bits */
 #define MSR_VMX_CR0_FIXED0 0x486U
 #define MSR_VMX_CR0_FIXED1 0x487U
 #define MSR_VMX_CR4_FIXED0 0x488U
@@ -74,6 +77,9 @@
 /* Bits of CR0 that the guest sees, but does not have: the processor's own NE has to be on, and neither entry nor exit moves the others */
 #define CR0_KEPT (CR0_ET | CR0_NE | CR0_NW | CR0_CD)
 #define VIRTUAL_TPR 0x80U /* in the page of the virtual APIC */
+/* Milliseconds after which a guest leaves by itself, if the processor has a timer for that. An interrupt should have ended its run long
+ * before; Bochs 2.7 forgets those of a guest that was entered with interrupts disabled. */
+#define LONGEST_RUN 10
 
 /* Attributes of segments after reset and in flat protected mode */
 #define REAL_CODE (0xbU | SEGMENT_S | SEGMENT_P)
@@ -185,12 +191,16 @@ static bool choose_controls(void)
 {
     struct vmx_limits *l = &vmx.limits;
     uint32_t secondary = PROC2_EPT | PROC2_VPID | PROC2_WBINVD | PROC2_UNRESTRICTED;
+    uint32_t pin = PIN_INTR_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS;
+
+    if (rdmsr(MSR_VMX_TRUE_PIN) >> 32 & PIN_PREEMPTION_TIMER)
+        pin |= PIN_PREEMPTION_TIMER;
 
     if (cpu_features.rdtscp)
         secondary |= PROC2_RDTSCP;
     if (cpuid(7, 0).b & CPUID_INVPCID)
         secondary |= PROC2_INVPCID;
-    return choose(MSR_VMX_TRUE_PIN, PIN_INTR_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, &l->pin, &vmx.pin) &&
+    return choose(MSR_VMX_TRUE_PIN, pin, &l->pin, &vmx.pin) &&
            choose(MSR_VMX_TRUE_PROCESSOR,
                   PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_MOV_DR | PROC_ALL_PORTS | PROC_MSR_MAP |
                       PROC_MONITOR | PROC_SECONDARY,
@@ -437,6 +447,9 @@ static int vmx_create(struct vcpu *v)
     vmclear(x);
     begin(v);
     vmwrite(VMCS_pin_controls, vmx.pin);
+    if (vmx.pin & PIN_PREEMPTION_TIMER) /* it starts from there at each entry */
+        vmwrite(VMCS_preemption_timer,
+                (time_scale.tsc_khz * LONGEST_RUN >> (rdmsr(MSR_VMX_MISC) & MISC_TIMER_SHIFT)) + 1);
     vmwrite(VMCS_processor_controls, vmx.processor);
     vmwrite(VMCS_secondary_controls, vmx.secondary);
     vmwrite(VMCS_exit_controls, vmx.exit);
@@ -995,6 +1008,7 @@ static exit_handler_t *const exits[EXIT_TABLE_SIZE] = {
     [EXIT_TPR_BELOW] = exit_nothing,
     [EXIT_EPT_VIOLATION] = exit_nested_fault,
     [EXIT_INVEPT] = exit_undefined,
+    [EXIT_PREEMPTION_TIMER] = exit_nothing,
     [EXIT_INVVPID] = exit_undefined,
     [EXIT_WBINVD] = exit_caches,
     [EXIT_XSETBV] = exit_xsetbv,
@@ -1165,6 +1179,7 @@ static uint64_t vmx_exits(unsigned reason, const char **name)
         [EXIT_WRMSR] = "WRMSR",
         [EXIT_TPR_BELOW] = "lower TPR",
         [EXIT_EPT_VIOLATION] = "nested page fault",
+        [EXIT_PREEMPTION_TIMER] = "preemption timer",
         [EXIT_WBINVD] = "WBINVD",
         [EXIT_XSETBV] = "XSETBV",
     };

@@ -26,7 +26,7 @@
 #define CR4_VMXE (1UL << 13)
 
 /* The controls of the names in hvm/vmcs.h: what others do, and what fields they need, nobody has looked at. */
-#define PIN_KNOWN (PIN_INTR_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)
+#define PIN_KNOWN (PIN_INTR_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER)
 #define PROC_KNOWN                                                                                                     \
     (PROC_INTR_WINDOW | PROC_TSC_OFFSET | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_CR3_LOAD |           \
      PROC_CR3_STORE | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_TPR_SHADOW | PROC_NMI_WINDOW | PROC_MOV_DR |               \

@@ -36,7 +36,7 @@ void log_print(enum log_level level, const char *fmt, ...)
 static const struct vmx_limits limits = {
     .physical_bits = 46,
     .linear_bits = 48,
-    .pin = {0x16, 0x7f},
+    .pin = {0x16, 0xff},
     .processor = {0x04006172, 0xfff9fffe},
     .secondary = {0, 0x03ffffff},
     .exit = {0x00036dfb, 0x1fffffff},
@@ -222,7 +222,7 @@ struct audit_case {
 /* What the changes make of the 64-bit kernel */
 static const struct audit_case kernel_cases[] = {
     {"pin-based controls: one that must be on is off", {OFF(pin_controls, 0x10)}},
-    {"pin-based controls: one is on that the processor does not have", {ON(pin_controls, 0x80)}},
+    {"pin-based controls: one is on that the processor does not have", {ON(pin_controls, 0x100)}},
     {"processor-based controls: one that must be on is off", {OFF(processor_controls, 2)}},
     {"processor-based controls: one is on that the processor does not have", {ON(processor_controls, 1)}},
     {"secondary controls: one that must be on is off", {L(secondary.ones, 0, 1 << 11)}},
@@ -568,7 +568,7 @@ static const struct audit_case kernel_cases[] = {
     {"the map of MSRs is at zero", {IS(msr_map, 0)}},
     {"the EPT pointer is zero", {IS(ept_root, EPTP_FORMAT)}},
     {"the virtual-APIC page is at zero", {IS(virtual_apic, 0)}},
-    {"pin-based controls: one is on that Croft does not know", {ON(pin_controls, 1 << 6)}},
+    {"pin-based controls: one is on that Croft does not know", {ON(pin_controls, 1 << 7)}},
     {"processor-based controls: one is on that Croft does not know", {ON(processor_controls, 1 << 12)}},
     {"secondary controls: one is on that Croft does not know", {ON(secondary_controls, 1 << 17)}},
     {"exit controls: one is on that Croft does not know", {ON(exit_controls, 1 << 12)}},

@@ -145,8 +145,8 @@ static inline struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
 }
 
 /*
- * In a loop that waits. With relax_leaves a PVH kernel leaves its guest here: Bochs 2.7 lets no interrupt of the machine's end the run of a
- * guest that was entered with its own interrupts disabled, until it enables them.
+ * In a loop that waits. With relax_leaves a PVH kernel leaves its guest here: in Bochs 2.7 no interrupt of the machine's ends the run of a
+ * guest that was entered with its own interrupts disabled, and Croft's own limit of such a run is much longer than what is waited for.
  */
 extern bool relax_leaves;
 static inline void relax(void)

@@ -171,11 +171,8 @@ static void spin_for_ever(void)
 {
     orders[vcpu_id()] = NULL;
     cli();
-    for (;;) {
+    for (;;)
         spinning++;
-        if (relax_leaves) /* else it is to be interrupted as it is */
-            relax();
-    }
 }
 
 static void off_and_on(void)
