@@ -422,21 +422,13 @@ static bool is_prefix(uint8_t byte, bool long_mode)
     return long_mode && byte >> 4 == 4;
 }
 
-/* The length of the instruction that made the guest leave, whose opcode is 'opcode', without prefixes 'plain' bytes long. 0: it is not
- * there any more, or cannot be read: to be executed again, with nothing done. */
-static unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, const struct vmcb *b, uint32_t opcode,
-                          unsigned plain)
+static __attribute__((noinline)) unsigned length_with_prefixes(struct vcpu *v, const struct cpu_user_regs *regs,
+                                                               uint32_t opcode, unsigned plain)
 {
-    bool long_mode = in_64_bit_mode(b);
+    bool long_mode = in_64_bit_mode(v->hvm->vmcb);
     uint8_t bytes[INSN_MAX_LENGTH];
-    uint32_t found = 0;
-    unsigned n;
+    unsigned n = hvm_fetch(v, regs, bytes, sizeof(bytes));
 
-    if (svm.next_rip)
-        return (unsigned)(b->next_rip - regs->rip);
-    if (likely(long_mode && !hvm_copy_from_guest(&found, regs->rip, plain) && found == opcode))
-        return plain;
-    n = hvm_fetch(v, regs, bytes, sizeof(bytes));
     for (unsigned i = 0; i + plain <= n; i++) {
         if (!memcmp(bytes + i, &opcode, plain))
             return i + plain;
@@ -444,6 +436,20 @@ static unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, cons
             break;
     }
     return 0;
+}
+
+/* The length of the instruction that made the guest leave, whose opcode is 'opcode', without prefixes 'plain' bytes long. 0: it is not
+ * there any more, or cannot be read: to be executed again, with nothing done. */
+static inline unsigned length_of(struct vcpu *v, const struct cpu_user_regs *regs, const struct vmcb *b,
+                                 uint32_t opcode, unsigned plain)
+{
+    struct hvm_paging paging = svm_paging(v);
+
+    if (svm.next_rip)
+        return (unsigned)(b->next_rip - regs->rip);
+    if (likely(in_64_bit_mode(b) && hvm_code_is(v, &paging, regs->rip, opcode, plain)))
+        return plain;
+    return length_with_prefixes(v, regs, opcode, plain);
 }
 
 typedef bool instruction_t(struct vcpu *v, struct cpu_user_regs *regs);

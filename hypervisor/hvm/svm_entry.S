@@ -68,13 +68,11 @@ svm_enter:
         xor     %r10d, %r10d
         xor     %r11d, %r11d
         /* Nor do returns go where the guest's calls were: 32 entries of our own, none of them ever reached. */
-        mov     $16, %ecx
-1:      call    2f
+        .rept   32
+        call    1f
         int3
-2:      call    3f
-        int3
-3:      dec     %ecx
-        jnz     1b
+1:
+        .endr
         add     $256 + 16, %rsp
         lfence
         pop     %r15

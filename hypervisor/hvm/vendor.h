@@ -119,6 +119,8 @@ size_t hvm_copy_to_user(uint64_t va, const void *from,
 /* n bytes at a guest physical address, within a page. False: there is no memory. */
 void hvm_report_walk(const struct vcpu *v, uint64_t va);
 bool hvm_read_physical(const struct vcpu *v, uint64_t address, void *to, size_t n);
+/* Do n bytes at rip, 1 to 4, equal code's low ones? Looks only where an earlier walk leads: false may also mean that there is none. */
+bool hvm_code_is(struct vcpu *v, const struct hvm_paging *paging, uint64_t rip, uint32_t code, unsigned n);
 /* The bytes at rip: returns how many could be read, up to n. */
 unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n);
 /* Decodes the instruction at rip. False: it cannot be read, or is none that the decoder knows. */

@@ -73,13 +73,11 @@ vmx_exited:
         xor     %r10d, %r10d
         xor     %r11d, %r11d
         /* Nor do returns go where the guest's calls were: 32 entries of our own, none of them ever reached. */
-        mov     $16, %ecx
-4:      call    5f
+        .rept   32
+        call    1f
         int3
-5:      call    6f
-        int3
-6:      dec     %ecx
-        jnz     4b
+1:
+        .endr
         add     $256 + 8, %rsp
         lfence
         pop     %r15

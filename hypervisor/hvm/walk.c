@@ -181,14 +181,15 @@ static void *walk(struct vcpu *v, const struct hvm_paging *paging, uint64_t va, 
 static inline void *walked(struct vcpu *v, const struct hvm_paging *paging, uint64_t va, uint64_t need)
 {
     const struct hvm_walk *w = walk_of(v, va);
+    uint64_t changes;
 
     if (w->page != (va & PAGE_MASK) || !w->frame || w->cr3 != paging->cr3 || !(paging->efer & EFER_LMA) ||
         (w->rights & need) != need || w->flushes != READ_ONCE(v->domain->hvm->p2m.flushes))
         return NULL;
-    for (unsigned i = 0; i < ARRAY_SIZE(w->at); i++)
-        if (READ_ONCE(*w->at[i]) != w->entries[i])
-            return NULL;
-    return w->frame + PAGE_OFFSET(va);
+    _Static_assert(ARRAY_SIZE(w->at) == 4, "all of them");
+    changes = (READ_ONCE(*w->at[0]) ^ w->entries[0]) | (READ_ONCE(*w->at[1]) ^ w->entries[1]) |
+              (READ_ONCE(*w->at[2]) ^ w->entries[2]) | (READ_ONCE(*w->at[3]) ^ w->entries[3]);
+    return changes ? NULL : w->frame + PAGE_OFFSET(va);
 }
 
 static inline void transfer(void *at, void *to, const void *from, size_t n)
@@ -281,6 +282,16 @@ size_t hvm_copy_to_guest(uint64_t va, const void *from, size_t n) { return copy(
 size_t hvm_copy_to_user(uint64_t va, const void *from, size_t n)
 {
     return copy(va, NULL, from, n, PTE_WRITE | PTE_USER);
+}
+
+bool hvm_code_is(struct vcpu *v, const struct hvm_paging *paging, uint64_t rip, uint32_t code, unsigned n)
+{
+    unsigned long flags = irq_save();
+    const uint32_t *at = walked(v, paging, rip, 0);
+    bool same = at && PAGE_OFFSET(rip) <= PAGE_SIZE - sizeof(*at) && !((READ_ONCE(*at) ^ code) << (32 - 8 * n));
+
+    irq_restore(flags);
+    return same;
 }
 
 unsigned hvm_fetch(struct vcpu *v, const struct cpu_user_regs *regs, uint8_t *to, unsigned n)
