@@ -196,6 +196,19 @@ enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn)
     return gfn.n > P2M_MAX_GFN ? P2M_HOLE : kind_of(find(&d->hvm->p2m, gfn.n, &level, &at));
 }
 
+uint64_t p2m_next(const struct domain *d, uint64_t gfn, uint64_t end)
+{
+    uint64_t *at;
+    unsigned level;
+
+    while (gfn < end && gfn <= P2M_MAX_GFN) {
+        if (kind_of(find(&d->hvm->p2m, gfn, &level, &at)) != P2M_HOLE)
+            return gfn;
+        gfn = (gfn | (level_frames(level) - 1)) + 1;
+    }
+    return end;
+}
+
 #define TRIES 16 /* of what goes wrong only if the guest changes its memory at the same time */
 
 /*

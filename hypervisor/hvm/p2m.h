@@ -89,6 +89,8 @@ mfn_t p2m_lookup_writable(const struct domain *d, gfn_t gfn); /* ... unless it m
 /* The first frame of the piece of 2 MiB around gfn, if one entry maps it, writable, or INVALID_MFN. Any context, no lock. */
 mfn_t p2m_lookup_piece(const struct domain *d, gfn_t gfn);
 enum p2m_kind p2m_kind(const struct domain *d, gfn_t gfn); /* any context, no lock */
+/* The first number from gfn on where no hole is, or end if there is none below it. Any context, no lock. */
+uint64_t p2m_next(const struct domain *d, uint64_t gfn, uint64_t end);
 /*
  * The frame behind gfn with a general reference, if it is d's, or INVALID_MFN. While someone has that reference no sweep of hvm/pod.h
  * takes the frame away from there, nor had one when it was got: to hand a frame to others, p2m_lookup is not enough. Any context, no lock.

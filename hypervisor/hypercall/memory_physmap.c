@@ -35,18 +35,17 @@ int memory_physmap_mark(struct domain *d, uint64_t gfn, unsigned order) { return
 
 int memory_physmap_populate(struct domain *d, uint64_t gfn, mfn_t m, unsigned order)
 {
-    int error = 0;
+    uint64_t end = gfn + (1UL << order);
 
     if (gfn & ((1UL << order) - 1))
         return -EINVAL;
-    for (uint64_t i = 0; i < 1UL << order; i++) {
-        error = drop(d, GFN(gfn + i));
+    for (uint64_t i = gfn; (i = p2m_next(d, i, end)) < end; i++) {
+        int error = drop(d, GFN(i));
+
         if (error && error != -ENOENT)
-            break;
+            return error;
     }
-    if (!error || error == -ENOENT)
-        error = p2m_add(d, GFN(gfn), m, order);
-    return error;
+    return p2m_add(d, GFN(gfn), m, order);
 }
 
 /* The frame of Croft's that a mapping space names. */

@@ -342,6 +342,9 @@ static void nothing_is_mapped_at_first(void **state)
     assert_int_equal(lookup(P2M_MAX_GFN), NOWHERE);
     assert_int_equal(lookup(P2M_MAX_GFN + 1), NOWHERE);
     assert_int_equal(lookup(~0UL), NOWHERE);
+    assert_int_equal(p2m_next(&d1, 0, P2M_MAX_GFN + 2), P2M_MAX_GFN + 2);
+    assert_int_equal(p2m_next(&d1, ~0UL - 1, ~0UL), ~0UL);
+    assert_int_equal(p2m_next(&d1, 5, 5), 5);
     assert_int_equal(take(0, &error), NOWHERE);
     assert_int_equal(error, 0);
     assert_int_equal(take(P2M_MAX_GFN + 1, &error), NOWHERE);
@@ -858,8 +861,13 @@ static bool may_map(uint64_t m) { return m < SMALL_FRAMES && frame_owner(&frames
 static void check_model(void)
 {
     static unsigned mapped[SMALL_FRAMES];
+    uint64_t next = BASE + SPAN;
 
     memset(mapped, 0, sizeof(mapped));
+    for (unsigned i = SPAN; i--;) {
+        next = model[i] == NOWHERE ? next : BASE + i;
+        assert_int_equal(p2m_next(&d1, BASE + i, BASE + SPAN), next);
+    }
     for (unsigned i = 0; i < SPAN; i++) {
         assert_int_equal(lookup(BASE + i), model[i]);
         if (model[i] != NOWHERE)

@@ -470,6 +470,7 @@ static void built_by_small_pages(void **state)
     touch_all(3, 5);
     check_numbers(20, 15, 35);
     assert_int_equal(p2m_kind(&d1, GFN(2)), P2M_ON_DEMAND);
+    assert_int_equal(p2m_next(&d1, 2, 3), 2);
     check_touched(3, 5);
     check_sums();
     assert_int_equal(audit(), 0);
