@@ -65,7 +65,8 @@ vmx_exited:
         popq    REGS_rdi(%rdi)
         xor     %eax, %eax
         /* No value of the guest's goes where the processor only speculates. */
-3:      xor     %edx, %edx
+3:      xor     %ecx, %ecx
+        xor     %edx, %edx
         xor     %esi, %esi
         xor     %edi, %edi
         xor     %r8d, %r8d

@@ -287,9 +287,14 @@ size_t hvm_copy_to_user(uint64_t va, const void *from, size_t n)
 bool hvm_code_is(struct vcpu *v, const struct hvm_paging *paging, uint64_t rip, uint32_t code, unsigned n)
 {
     unsigned long flags = irq_save();
-    const uint32_t *at = walked(v, paging, rip, 0);
-    bool same = at && PAGE_OFFSET(rip) <= PAGE_SIZE - sizeof(*at) && !((READ_ONCE(*at) ^ code) << (32 - 8 * n));
+    const void *at = walked(v, paging, rip, 0);
+    uint32_t found;
+    bool same = false;
 
+    if (at && PAGE_OFFSET(rip) <= PAGE_SIZE - sizeof(found)) {
+        __builtin_memcpy(&found, at, sizeof(found)); /* no call */
+        same = !((found ^ code) << (32 - 8 * n));
+    }
     irq_restore(flags);
     return same;
 }
